@@ -1,0 +1,71 @@
+"""``precscope report``: render Recordings again, without the model."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from precscope.errors import RecordingError, UsageError
+from precscope_cli.options import PATH, debug_option, json_option, quiet_option
+from precscope_cli.output import RECORDING, check_writable_file
+from precscope_cli.render import RenderJob, Shown, render
+from precscope_cli.streams import look_of, put, tell
+
+EXAMPLES = """\b
+Examples:
+  precscope report precscope-runs/digits_cnn-20260101-120000
+  precscope report run.precscope -o page.html
+  precscope report rank0.precscope rank1.precscope -o merged.html
+  precscope report run.precscope --json - | jq '.findings[].message'
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
+@click.option("-o", "--output", type=PATH, metavar="HTML", help="Also write the page.")
+@json_option
+@quiet_option
+@debug_option
+def report(runs: tuple[Path, ...], output: Path | None, json: str | None, quiet: bool) -> None:
+    """Show what the Recordings RUN... hold; several are merged, as the ranks of one training.
+
+    RUN is a Recording, or the folder that analyze or train wrote.
+    """
+    recordings = tuple(run / RECORDING if run.is_dir() else run for run in runs)
+    json_path = None if json in {None, "-"} else Path(str(json))
+    for target in (output, json_path):
+        _check_target(target, recordings)
+    shown: Shown = "json" if json == "-" else "nothing" if quiet else "report"
+    files = {path.name: str(path) for path in (output, json_path) if path}
+    rendered = render(
+        RenderJob(
+            recordings=tuple(str(path) for path in recordings),
+            html=str(output) if output else None,
+            json=(str(json_path),) if json_path else (),
+            show=shown,
+            look=look_of(sys.stdout),
+            files=files,
+            next_commands=() if output else (_with_page(runs),),
+        )
+    )
+    if rendered.is_empty:
+        raise RecordingError(f"{recordings[0]} holds no observed step and no training run yet")
+    put(rendered.text)
+    if shown == "json" and not quiet:
+        for path in files.values():
+            tell(f"wrote {path}")
+
+
+def _check_target(target: Path | None, recordings: tuple[Path, ...]) -> None:
+    if target is None:
+        return
+    if any(path.exists() and target.exists() and path.samefile(target) for path in recordings):
+        raise UsageError(f"{target} is the Recording itself: choose another file to write")
+    check_writable_file(target)
+
+
+def _with_page(runs: tuple[Path, ...]) -> str:
+    return shlex.join(["precscope", "report", *map(str, runs), "-o", "report.html"])

@@ -1,0 +1,111 @@
+"""Reading the shadow backward: the smallest scale at which FP16 gradients are as good as they get.
+
+    k_L = smallest tried k with error_p(k') <= max(2 * floor_p, 1e-2) for all p and tried k' >= k
+
+where floor_p is the largest error at the large safe scales, several of them, because which ReLU
+masks flip differs from scale to scale. Levels seen in experiments: below 1e-2 no
+harm, 1e-2 to 1e-1 watch, above 1e-1 scaling is required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FLOOR_FACTOR = 2.0
+HARMLESS_ERROR = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPoint:
+    """Gradient error at one scale, of the parameter that exceeds its threshold the most.
+
+    Attributes:
+        log2_scale: the scale.
+        error: relative L2 error of that parameter's gradient; None if it overflowed.
+        parameter: the parameter.
+        excess: error over the parameter's threshold; above 1 the scale is not enough.
+    """
+
+    log2_scale: int
+    error: float | None
+    parameter: str | None
+    excess: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arbitration:
+    """What the shadow backward says.
+
+    Attributes:
+        minimum_log2: smallest sufficient scale among those tried, None if none was.
+        minimum_parameter: parameter that the next smaller scale damages.
+        floor: largest floor of any parameter that is not noise at every scale.
+        points: errors at each tried scale, ascending.
+        batches: probe batches.
+    """
+
+    minimum_log2: int | None
+    minimum_parameter: str | None
+    floor: float | None
+    points: tuple[ErrorPoint, ...]
+    batches: int
+
+
+def arbitrate(document: Mapping[str, Any] | None) -> Arbitration | None:
+    """Judge the stored probe ``{"batches", "floor_log2s", "errors": {k: {parameter: error}}}``.
+
+    Several stages of a run are merged beforehand by taking the worst error.
+    """
+    if not document or not document.get("errors"):
+        return None
+    errors = {int(k): dict(v) for k, v in document["errors"].items()}
+    safe = [int(k) for k in document["floor_log2s"]]
+    floors = _floors([errors[k] for k in safe if k in errors])
+    points = tuple(_point(k, errors[k], floors) for k in sorted(errors))
+    minimum, parameter = _smallest_sufficient([p for p in points if p.log2_scale <= max(safe)])
+    telling = [f for f in floors.values() if f < 0.5]
+    return Arbitration(
+        minimum, parameter, max(telling, default=None), points, int(document.get("batches", 0))
+    )
+
+
+def _floors(rows: list[dict[str, float | None]]) -> dict[str, float]:
+    floors: dict[str, float] = {}
+    for row in rows:
+        for parameter, error in row.items():
+            if error is not None:
+                floors[parameter] = max(error, floors.get(parameter, 0.0))
+    return floors
+
+
+def _point(k: int, row: dict[str, float | None], floors: dict[str, float]) -> ErrorPoint:
+    worst = ErrorPoint(k, None, None, 0.0)
+    for parameter, error in row.items():
+        floor = floors.get(parameter)
+        if floor is None:
+            continue
+        excess = _excess(error, floor)
+        if excess > worst.excess:
+            worst = ErrorPoint(k, error, parameter, excess)
+    return worst
+
+
+def _excess(error: float | None, floor: float) -> float:
+    if error is None:
+        return float("inf")
+    return error / max(FLOOR_FACTOR * floor, HARMLESS_ERROR)
+
+
+def _smallest_sufficient(points: list[ErrorPoint]) -> tuple[int | None, str | None]:
+    """Walk down from the largest scale that does not overflow while the errors stay harmless."""
+    minimum, damaged = None, None
+    for point in reversed(points):
+        if point.excess == float("inf") and minimum is None:
+            continue
+        if point.excess > 1.0:
+            damaged = point.parameter
+            break
+        minimum = point.log2_scale
+    return minimum, damaged

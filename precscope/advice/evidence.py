@@ -1,0 +1,62 @@
+"""Evidence: a Recording, read once, as the advice wants it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from precscope.advice.arbiter import Arbitration, arbitrate
+from precscope.advice.headroom import Headroom, headroom
+from precscope.advice.loss_scale import screen_minimum
+from precscope.advice.master_weights import ParameterRetention, parameter_retention
+from precscope.advice.risk import at_risk
+from precscope.advice.screen import GradientSite, gradient_sites
+from precscope.facts import Site
+from precscope.histogram import ExponentHistogram
+from precscope.recording import Recording
+
+
+class Evidence:
+    """What the rules look at, computed once from a Recording."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    @cached_property
+    def sites(self) -> list[tuple[Site, ExponentHistogram]]:
+        """Every site with its histogram over the whole run, in execution order."""
+        return [(s, self.recording.histogram(i)) for i, s in enumerate(self.recording.sites)]
+
+    @cached_property
+    def gradients(self) -> list[GradientSite]:
+        """Gradient sites that FP16 would store in half."""
+        return gradient_sites(self.sites)
+
+    def screen_minimum(self) -> tuple[int, str] | None:
+        """Smallest scale by the histograms, and the site that sets it."""
+        return screen_minimum(self.gradients)
+
+    def headroom(self) -> Headroom | None:
+        """Largest safe scale by the largest gradients of the steps."""
+        return headroom(list(self.recording.steps))
+
+    def headroom_site(self) -> str | None:
+        """Name of the site that sets the largest safe scale."""
+        room = self.headroom()
+        if room is None or room.limiting_site is None:
+            return None
+        site = self.recording.sites[room.limiting_site]
+        return f"{site.name} ({site.kind.replace('_', ' ')})"
+
+    def arbitration(self) -> Arbitration | None:
+        """What the shadow backward found."""
+        return arbitrate(self.recording.document("gradient_probe"))
+
+    @cached_property
+    def retention(self) -> list[ParameterRetention]:
+        """Update retention of every parameter, in the order of the model."""
+        risky = {s.name for s, _ in self.sites if s.kind == "weight" and at_risk(s)}
+        known = {s.name for s, _ in self.sites if s.kind == "weight"}
+        return [
+            parameter_retention(name, list(windows), name in risky or name not in known)
+            for name, windows in self.recording.updates.items()
+        ]

@@ -1,0 +1,198 @@
+"""Master weights: does FP16 swallow the updates?
+
+    retention  R = <d, u> / <u, u>,   d = fp16(w16 + u) - w16
+
+The share of lost updates by count does not predict harm (60-90 % lost without damage in small
+nets); R, the part of the intended step that the weights make, does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from precscope.advice.findings import Finding, Severity, Verdict
+from precscope.facts import RetentionSums, UpdateWindow
+
+Need = Literal["required", "advised", "not_needed", "unknown"]
+
+REQUIRED_BELOW = 0.8
+ADVISED_BELOW = 0.95
+MIN_UPDATES = 32
+"""Non-zero sampled updates in a window under which its R is noise and is not used."""
+
+TELLING_STEP = 0.1
+"""Windows whose update per learning rate is below this part of the largest window's are not
+judged: the gradient has died away there (the network has converged), and losing what is left of
+it does no harm. A small learning rate does not exclude a window, because it is divided out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRetention:
+    """What FP16 weights keep of one parameter's updates.
+
+    Attributes:
+        name: qualified parameter name.
+        at_risk: whether a half precision run would store it in FP16.
+        retention: smallest R of any window, None if it never moved.
+        retention_0_1: the same for updates a tenth as large (a later learning rate).
+        retention_0_01: and a hundredth.
+        accumulated_retention: smallest R of a whole window's movement; shown, not judged: where
+            updates cancel, its denominator is noise.
+        noise: ``||d - u|| / ||u||`` over the run.
+        lost_updates_fraction: non-zero updates that leave the FP16 weight as it was.
+        below_2_24_fraction: non-zero updates smaller than 2^-24.
+        ratio_above_2048_fraction: non-zero updates under 1/2048 of their weight.
+        learning_rate: at the last observed step.
+        verdict: required, advised or not_needed for this parameter.
+    """
+
+    name: str
+    at_risk: bool
+    retention: float | None
+    retention_0_1: float | None
+    retention_0_01: float | None
+    accumulated_retention: float | None
+    noise: float | None
+    lost_updates_fraction: float | None
+    below_2_24_fraction: float | None
+    ratio_above_2048_fraction: float | None
+    learning_rate: float | None
+    verdict: Need
+
+
+def parameter_retention(
+    name: str, windows: list[UpdateWindow], at_risk: bool
+) -> ParameterRetention:
+    """Summarise one parameter's windows; the smallest R counts, because one bad phase is enough."""
+    telling = _telling(windows)
+    by_factor = [_minimum([w.single[i] for w in telling]) for i in range(3)]
+    accumulated = _minimum([w.accumulated for w in telling if w.accumulated is not None])
+    total = [w.single[0] for w in windows]
+    nonzero = sum(s.nonzero for s in total)
+    squares = sum(s.update_squares for s in total)
+    return ParameterRetention(
+        name=name,
+        at_risk=at_risk,
+        retention=by_factor[0],
+        retention_0_1=by_factor[1],
+        retention_0_01=by_factor[2],
+        accumulated_retention=accumulated,
+        noise=(sum(s.noise_squares for s in total) / squares) ** 0.5 if squares else None,
+        lost_updates_fraction=_share(sum(s.lost for s in total), nonzero),
+        below_2_24_fraction=_share(sum(w.below_2_24 for w in windows), nonzero),
+        ratio_above_2048_fraction=_share(sum(w.ratio_above_2048 for w in windows), nonzero),
+        learning_rate=windows[-1].learning_rate,
+        verdict=_need(by_factor),
+    )
+
+
+def _telling(windows: list[UpdateWindow]) -> list[UpdateWindow]:
+    sizes = [_step_size(w) for w in windows]
+    largest = max(sizes, default=0.0)
+    return [w for w, s in zip(windows, sizes, strict=True) if s >= TELLING_STEP * largest]
+
+
+def _step_size(window: UpdateWindow) -> float:
+    """RMS update of a step, per learning rate."""
+    mean_square = window.single[0].update_squares / max(window.steps, 1)
+    rate = window.learning_rate or 1.0
+    return float(mean_square**0.5 / rate)
+
+
+def _minimum(sums: list[RetentionSums]) -> float | None:
+    values = [
+        s.dot / s.update_squares for s in sums if s.nonzero >= MIN_UPDATES and s.update_squares > 0
+    ]
+    if values:
+        return min(values)
+    squares = sum(s.update_squares for s in sums)
+    return sum(s.dot for s in sums) / squares if squares > 0 else None
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _need(by_factor: list[float | None]) -> Need:
+    now = by_factor[0]
+    if now is None:
+        return "unknown"
+    if now < REQUIRED_BELOW:
+        return "required"
+    later = [r for r in by_factor[1:] if r is not None]
+    return "advised" if min([now, *later]) < ADVISED_BELOW else "not_needed"
+
+
+def model_need(parameters: list[ParameterRetention]) -> Need:
+    """The strongest need of any parameter that a half precision run stores in FP16."""
+    verdicts = {p.verdict for p in parameters if p.at_risk}
+    for need in ("required", "advised", "not_needed"):
+        if need in verdicts:
+            return need
+    return "unknown"
+
+
+ALTERNATIVES = (
+    "FP32 master copy: 4 bytes per parameter more; autocast keeps one by design",
+    "Kahan compensation in FP16: 2 bytes per parameter more",
+    "stochastic rounding of the weight: no memory; unbiased, noisier",
+    "BF16 weights are worse here: 8 significant bits swallow updates below 1/256 of the weight",
+)
+
+
+def master_weight_verdict(parameters: list[ParameterRetention], need: Need) -> Verdict:
+    """One sentence: is an FP32 master copy needed?"""
+    risky = [p for p in parameters if p.at_risk and p.retention is not None]
+    if need == "unknown" or not risky:
+        return Verdict("master_weights", "ok", "No update of an FP16 weight was observed.")
+    worst = min(risky, key=_key)
+    code = 'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")'
+    numbers = f"worst {worst.name}: R = {_key(worst):.2f}"
+    if need == "required":
+        sentence = (
+            f"FP32 master weights are required: FP16 weights would swallow updates ({numbers})."
+        )
+        return Verdict("master_weights", "critical", sentence, code)
+    if need == "advised":
+        sentence = (
+            f"FP32 master weights are advised: updates survive now ({numbers}) and would not at a "
+            f"learning rate 10 to 100 times smaller (R = {_later(risky):.2f})."
+        )
+        return Verdict("master_weights", "advice", sentence, code)
+    sentence = f"Master weights are not needed here: FP16 weights keep the updates ({numbers})."
+    return Verdict("master_weights", "ok", sentence)
+
+
+def _key(parameter: ParameterRetention) -> float:
+    return 1.0 if parameter.retention is None else parameter.retention
+
+
+def _later(parameters: list[ParameterRetention]) -> float:
+    values = [v for p in parameters for v in (p.retention_0_1, p.retention_0_01) if v is not None]
+    return min(values, default=float("nan"))
+
+
+def master_weight_findings(parameters: list[ParameterRetention], limit: int = 5) -> list[Finding]:
+    """A finding for each of the worst parameters whose updates FP16 weights swallow."""
+    risky = [p for p in parameters if p.at_risk and p.verdict == "required"]
+    return [_finding(p, "critical") for p in sorted(risky, key=_key)[:limit]]
+
+
+def _finding(p: ParameterRetention, severity: Severity) -> Finding:
+    return Finding(
+        "updates_swallowed",
+        severity,
+        p.name,
+        f"FP16 weights keep R = {_key(p):.2f} of the updates of {p.name} "
+        f"({p.lost_updates_fraction or 0.0:.0%} of them vanish)",
+        "keep an FP32 master copy (autocast does), or round the weight stochastically",
+        'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")',
+        {
+            "retention": p.retention,
+            "accumulated_retention": p.accumulated_retention,
+            "lost_updates_fraction": p.lost_updates_fraction,
+            "below_2_24_fraction": p.below_2_24_fraction,
+            "ratio_above_2048_fraction": p.ratio_above_2048_fraction,
+        },
+    )

@@ -1,0 +1,86 @@
+"""The histogram screen: what each candidate loss scale would flush, from one FP32 recording.
+
+    lost mass   M_s(k) = share of sum |g| at site s that is flushed after a scale by 2^k
+    lost count  N_s(k) = the same by number of non-zero values
+    k_L = max over sites of the smallest k with M_s(k) <= 1e-3 and N_s(k) <= 0.05
+
+Count overstates the harm and energy understates it, because flushed values share a sign and add
+up coherently; L1 mass is the least bad proxy. It is a screen: the shadow backward decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from precscope.advice.risk import at_risk
+from precscope.facts import GRADIENT_KINDS, Site
+from precscope.formats import FP16
+from precscope.histogram import MAX_EXPONENT, MIN_EXPONENT, ExponentHistogram
+
+L1_LOST_LIMIT = 1e-3
+COUNT_LOST_LIMIT = 0.05
+"""The share Fig. 2b of the paper reports for weight gradients: a convention, strict on purpose,
+because scaling is free."""
+
+GradientSite = tuple[Site, ExponentHistogram]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenPoint:
+    """What a loss scale of ``2^log2_scale`` does to the recorded gradients.
+
+    Attributes:
+        log2_scale: the scale.
+        l1_lost: largest share of sum |g| flushed at any site.
+        l1_site: that site.
+        count_lost: share of all non-zero gradient values flushed.
+        overflow: share of all non-zero gradient values that overflow.
+    """
+
+    log2_scale: int
+    l1_lost: float
+    l1_site: str | None
+    count_lost: float
+    overflow: float
+
+
+def gradient_sites(sites: list[tuple[Site, ExponentHistogram]]) -> list[GradientSite]:
+    """The gradient sites that FP16 stores in half and that hold a finite non-zero value."""
+    return [(s, h) for s, h in sites if s.kind in GRADIENT_KINDS and at_risk(s) and h.nonzero > 0]
+
+
+def minimum_log2_scale(histogram: ExponentHistogram) -> int:
+    """Smallest k for which the site loses neither 1e-3 of its mass nor 5 % of its values.
+
+    Both shares fall as k rises, so the answer is found by bisection; it is exact to the bit.
+    """
+    low, high = FP16.log2_flush_threshold - MAX_EXPONENT - 1, -MIN_EXPONENT
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _kept(histogram, middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _kept(histogram: ExponentHistogram, k: int) -> bool:
+    return (
+        histogram.flushed_fraction(FP16, k) <= COUNT_LOST_LIMIT
+        and histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
+    )
+
+
+def screen_point(sites: list[GradientSite], k: int) -> ScreenPoint:
+    """Losses of all gradient sites together at the scale ``2^k``."""
+    total = sum(h.nonzero for _, h in sites)
+    flushed = sum(h.flushed_count(FP16, k) for _, h in sites)
+    overflowing = sum(h.overflow_count(FP16, k) for _, h in sites)
+    worst = max(((h.l1_flushed_fraction(FP16, k), s.name) for s, h in sites), default=(0.0, None))
+    return ScreenPoint(
+        k,
+        worst[0],
+        worst[1] if worst[0] > 0 else None,
+        flushed / total if total else 0.0,
+        overflowing / total if total else 0.0,
+    )

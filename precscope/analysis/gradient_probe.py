@@ -1,0 +1,94 @@
+"""Choosing the scales to try, and keeping the worst that any stage of the training showed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from precscope.advice.arbiter import arbitrate
+from precscope.advice.evidence import Evidence
+from precscope.probes.shadow_backward import measure_gradient_errors
+from precscope.recording import Recording
+from precscope.workload import Session
+
+STEP_BITS = 3
+"""Distance between scales on the first pass; the gap around the answer is then filled in."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Scales to try, log2.
+
+    Attributes:
+        tried: around the screened minimum, no scale at all, and the safe ones.
+        safe: the largest that do not overflow, far above the minimum: what FP16 costs anyway.
+    """
+
+    tried: frozenset[int]
+    safe: tuple[int, ...]
+
+
+def candidates(evidence: Evidence) -> Candidates | None:
+    """Scales to try on what the recording shows so far; None if it holds no gradient."""
+    screened, room = evidence.screen_minimum(), evidence.headroom()
+    if screened is None or room is None:
+        return None
+    top, low = room.maximum_log2, screened[0]
+    safe = tuple(k for k in (top, top - STEP_BITS) if k == top or k >= low + STEP_BITS)
+    around = {low - 2 * STEP_BITS, low - STEP_BITS, low, low + STEP_BITS, 0}
+    return Candidates(frozenset(k for k in around if k <= top).union(safe), safe)
+
+
+class GradientProbe:
+    """Runs the shadow backward at several stages of a training and merges what they show."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, dict[str, float | None]] = {}
+        self._safe: tuple[int, ...] = ()
+        self._batches = 0
+
+    def __call__(self, session: Session, batches: list[Any], recording: Recording) -> None:
+        """Probe this stage at the candidates so far and those that the recording adds."""
+        wanted = candidates(Evidence(recording))
+        if wanted is None:
+            return
+        self._safe = wanted.safe
+        tried = {int(k) for k in self._errors if int(k) <= max(wanted.safe)}
+        self._measure(session, batches, tried | wanted.tried)
+        self._batches += len(batches)
+        if gap := self._gap():
+            self._measure(session, batches, gap)
+
+    def document(self) -> Document | None:
+        """``{"batches", "floor_log2s", "errors"}``; None if nothing could be tried."""
+        if not self._safe:
+            return None
+        return {
+            "batches": self._batches,
+            "floor_log2s": list(self._safe),
+            "errors": self._errors,
+        }
+
+    def _measure(self, session: Session, batches: list[Any], scales: set[int]) -> None:
+        found = measure_gradient_errors(
+            session.model, session.loss, batches, scales, session.device.type
+        )
+        for k, row in found.to_dict()["errors"].items():  # type: ignore[attr-defined]
+            known = self._errors.setdefault(k, {})
+            for parameter, error in row.items():
+                known[parameter] = _worse(known.get(parameter, 0.0), error)
+
+    def _gap(self) -> set[int]:
+        """Untried scales between the smallest sufficient one and the next below it."""
+        arbitration = arbitrate(self.document())
+        if arbitration is None or arbitration.minimum_log2 is None:
+            return set()
+        tried = sorted(int(k) for k in self._errors)
+        below = [k for k in tried if k < arbitration.minimum_log2]
+        return set(range(below[-1] + 1, arbitration.minimum_log2)) if below else set()
+
+
+def _worse(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else max(a, b)

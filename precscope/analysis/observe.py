@@ -1,0 +1,87 @@
+"""Observe: train in FP32 under the monitor, and try loss scales on the way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from precscope.analysis.options import AnalysisOptions, Progress
+from precscope.monitor import Monitor, Schedule
+from precscope.probes.autocast_dtypes import autocast_dtypes
+from precscope.recording import RecordingWriter
+from precscope.workload import Session, Workload, check_first_loss
+
+WINDOWS = 16
+"""Windows of statistics that an analysis aims at: enough to see drift, few enough to draw."""
+
+PROBE_BATCHES = 2
+"""Batches per probed stage of the training."""
+
+Probe = Callable[[Session, list[Any]], None]
+
+
+def probe_steps(steps: int) -> tuple[int, ...]:
+    """Steps before which gradients are probed: a tenth of the way, and the last.
+
+    The scale a model needs drifts while it trains; one early look would miss it.
+    """
+    return tuple(sorted({steps // 10, steps - 1}))
+
+
+def observe(
+    workload: Workload,
+    writer: RecordingWriter,
+    device: torch.device,
+    options: AnalysisOptions,
+    probe: Probe,
+    progress: Progress,
+) -> int:
+    """Train ``options.steps`` FP32 steps and record them; returns the observers' bytes.
+
+    Raises:
+        WorkloadError: the model file is at fault, with what to change.
+    """
+    check_first_loss(workload.session(options.seed, str(device)))
+    session = workload.session(options.seed, str(device))
+    dtypes = _dtypes(session)
+    observed = -(-options.steps // options.every)
+    monitor = Monitor(
+        session.model,
+        session.optimizer,
+        writer,
+        schedule=Schedule(every=options.every, stop=options.steps),
+        window_steps=max(1, observed // WINDOWS),
+        autocast_dtypes=dtypes,
+    )
+    with monitor:
+        _train(session, monitor, options.steps, probe, progress)
+    return monitor.memory_bytes
+
+
+def _dtypes(session: Session) -> dict[tuple[str, str], str]:
+    batch = next(session.batches())
+    return autocast_dtypes(session.model, lambda: session.loss(batch), session.device.type)
+
+
+def _train(
+    session: Session, monitor: Monitor, steps: int, probe: Probe, progress: Progress
+) -> None:
+    batches = session.batches()
+    recent: deque[Any] = deque(maxlen=PROBE_BATCHES)
+    stages = probe_steps(steps)
+    for step in range(steps):
+        batch = next(batches)
+        recent.append(batch)
+        if step in stages:
+            monitor.flush()
+            with monitor.paused():
+                probe(session, list(recent))
+        session.optimizer.zero_grad(set_to_none=True)
+        loss = session.loss(batch)
+        monitor.record_loss(loss)
+        loss.backward()
+        session.optimizer.step()
+        progress.advance(step + 1, f"loss {float(loss.detach()):.4g}")

@@ -1,0 +1,118 @@
+"""Which operators ``half_on_cpu`` reroutes, and why.
+
+Measured with torch 2.13 on an x86 CPU without AVX512-FP16, one thread, against float32.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from precscope.arithmetic.widen import (
+    Reroute,
+    if_accumulating,
+    into_out,
+    into_self,
+    widened,
+    widened_attention,
+    widened_attention_backward,
+    widened_layer_norm_backward,
+)
+
+SLOW: tuple[str, ...] = (
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "addbmm",
+    "mv",
+    "addmv",
+    "dot",
+    "convolution",
+    "convolution_backward",
+    "grid_sampler_2d",
+    "grid_sampler_3d",
+    "argmax",
+    "argmin",
+)
+"""Native float16 takes 3 to 36 times as long as float32 (mv and dot: for some layouts)."""
+
+MISSING: tuple[str, ...] = (
+    "mkldnn_rnn_layer",
+    "mkldnn_rnn_layer_backward",
+    "_cdist_forward",
+    "_cdist_backward",
+    "_pdist_forward",
+    "_pdist_backward",
+)
+"""No float16 kernel on such a CPU; autocast sends an LSTM to ``mkldnn_rnn_layer`` all the same."""
+
+HALF_ACCUMULATION: tuple[str, ...] = (
+    "index_add",
+    "embedding_dense_backward",
+    "_embedding_bag_backward",
+    "_embedding_bag_dense_backward",
+    "segment_reduce",
+    "_segment_reduce_backward",
+    "col2im",
+    "unfold_backward",
+    "grid_sampler_2d_backward",
+    "grid_sampler_3d_backward",
+    "avg_pool2d_backward",
+    "avg_pool3d_backward",
+    "max_pool2d_with_indices_backward",
+    "max_pool3d_with_indices_backward",
+    "adaptive_max_pool2d_backward",
+    "adaptive_max_pool3d_backward",
+    "replication_pad1d_backward",
+    "replication_pad2d_backward",
+    "replication_pad3d_backward",
+    "reflection_pad1d_backward",
+    "reflection_pad2d_backward",
+    "reflection_pad3d_backward",
+)
+"""Native kernels add in float16: 8192 ones sum to 2048."""
+
+ACCUMULATE_ON_REQUEST: tuple[str, ...] = ("index_put", "_index_put_impl", "put")
+"""The same, where the argument ``accumulate`` is true; plain stores otherwise."""
+
+SPECIAL: dict[str, Reroute] = {
+    "_scaled_dot_product_flash_attention_for_cpu": widened_attention,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": widened_attention_backward,
+    "native_layer_norm_backward": widened_layer_norm_backward,
+    "pow.Tensor_Scalar": widened,
+}
+
+
+@cache
+def reroutes() -> dict[Any, Reroute]:
+    """Operator overload to reroute; operators that this torch lacks are left out."""
+    table: dict[Any, Reroute] = {}
+    for name in (*SLOW, *MISSING, *HALF_ACCUMULATION):
+        table.update(_forms(name))
+    for name in ACCUMULATE_ON_REQUEST:
+        table.update({func: if_accumulating(reroute) for func, reroute in _forms(name).items()})
+    for name, reroute in SPECIAL.items():
+        func = _overload(*(name if "." in name else f"{name}.default").split("."))
+        table.update({func: reroute} if func else {})
+    return table
+
+
+def _forms(name: str) -> dict[Any, Reroute]:
+    """The functional, in-place and single-output ``out=`` forms of an operator."""
+    functional = _overload(name, "default")
+    if functional is None:
+        return {}
+    forms: dict[Any, Reroute] = {functional: widened}
+    if in_place := _overload(f"{name}_", "default"):
+        forms[in_place] = into_self(functional)
+    if (out := _overload(name, "out")) and len(out._schema.returns) == 1:
+        forms[out] = into_out(functional)
+    return forms
+
+
+def _overload(name: str, overload: str) -> Any:
+    packet = getattr(torch.ops.aten, name, None)
+    return getattr(packet, overload, None)

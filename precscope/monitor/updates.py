@@ -1,0 +1,189 @@
+"""What FP16 weights would keep of each update: retention on a bounded sample of each parameter.
+
+    u = w_after - w_before          the update that the optimizer made
+    d = fp16(w16 + c*u) - w16       what an FP16 weight moves by, with w16 = fp16(w_before)
+    R = <d, c*u> / <c*u, c*u>       retention: 1 if nothing is lost, 0 if the weight stands still
+
+The factor c in (1, 0.1, 0.01) asks the same of a later, smaller learning rate. Over a window of
+steps the FP16 weight is also carried along, so that updates which add up in FP32 and never in
+FP16 are seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from precscope.facts import RetentionSums, UpdateWindow
+
+UPDATE_FACTORS: tuple[float, ...] = (1.0, 0.1, 0.01)
+SAMPLES = 256
+_SUMS = 5
+
+
+@dataclass(slots=True)
+class Sample:
+    """A strided view of up to 256 elements of a parameter, and the storage it was made from."""
+
+    name: str
+    parameter: torch.Tensor
+    group: dict[str, object]
+    view: torch.Tensor = field(init=False)
+    pointer: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Make the view anew if the parameter's storage has moved (``p.data = ...``)."""
+        if self.parameter.data_ptr() == self.pointer:
+            return
+        flat = self.parameter.detach()
+        stride = max(1, flat.numel() // SAMPLES)
+        dense = flat if flat.is_contiguous() else flat.permute(_dense_order(flat))
+        self.view = dense.reshape(-1)[::stride][:SAMPLES]
+        # A layout with gaps is copied by reshape: such a view must be made anew each time.
+        aliases = self.view.data_ptr() == flat.data_ptr()
+        self.pointer = self.parameter.data_ptr() if aliases else -1
+
+
+def _dense_order(tensor: torch.Tensor) -> list[int]:
+    return sorted(range(tensor.dim()), key=lambda d: tensor.stride(d), reverse=True)
+
+
+class UpdateSampler:
+    """Compares weights before and after an optimizer step, on the parameters' device.
+
+    Args:
+        parameters: (qualified name, parameter, its optimizer group) of one device.
+    """
+
+    def __init__(self, parameters: list[tuple[str, torch.Tensor, dict[str, object]]]) -> None:
+        self._samples = [Sample(n, p, g) for n, p, g in parameters if p.numel()]
+        device = self._samples[0].parameter.device
+        shape = (len(self._samples), SAMPLES)
+        self._mask = torch.zeros(shape, device=device)
+        for i, sample in enumerate(self._samples):
+            self._mask[i, : sample.view.numel()] = 1.0
+        self._padding = [
+            torch.zeros(SAMPLES - s.view.numel(), device=device) for s in self._samples
+        ]
+        self._device = device
+        self._before: torch.Tensor | None = None
+        self._reset()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the sampled weights, masks and carried FP16 weights."""
+        return 4 * self._mask.numel() * 4
+
+    def abandon_step(self) -> None:
+        """Forget a step that began and did not end."""
+        self._before = None
+
+    def _reset(self) -> None:
+        count = len(self._samples)
+        shape = (len(UPDATE_FACTORS), _SUMS, count)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._reasons = torch.zeros((2, count), dtype=torch.float64, device=self._device)
+        self._carried: torch.Tensor | None = None
+        self._start: torch.Tensor | None = None
+        self._moved: torch.Tensor | None = None
+        self._steps: list[int] = []
+
+    def _gather(self) -> torch.Tensor:
+        pieces: list[torch.Tensor] = []
+        for sample, padding in zip(self._samples, self._padding, strict=True):
+            sample.refresh()
+            pieces += (sample.view.float(), padding) if padding.numel() else (sample.view.float(),)
+        return torch.cat(pieces).view(len(self._samples), SAMPLES)
+
+    def before_step(self) -> None:
+        """Keep the sampled weights as they are before the update."""
+        self._before = self._gather()
+
+    def after_step(self, step: int) -> None:
+        """Add this step's retention sums; nothing is read back to the host."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        update = self._gather() - before
+        weight16 = before.half().float()
+        for i, factor in enumerate(UPDATE_FACTORS):
+            scaled = update if factor == 1.0 else update * factor
+            self._sums[i] += _retention_sums((weight16 + scaled).half().float() - weight16, scaled)
+        self._add_reasons(before, update)
+        self._carry(weight16, update)
+        self._steps.append(step)
+
+    def _add_reasons(self, weight: torch.Tensor, update: torch.Tensor) -> None:
+        size = update.abs()
+        moved = size > 0
+        self._reasons[0] += (moved & (size < 2.0**-24)).sum(1)
+        self._reasons[1] += (moved & (weight.abs() > 2048 * size)).sum(1)
+
+    def _carry(self, weight16: torch.Tensor, update: torch.Tensor) -> None:
+        if self._carried is None or self._moved is None:
+            self._start = self._carried = weight16
+            self._moved = torch.zeros_like(update)
+        self._carried = (self._carried + update).half().float()
+        self._moved = self._moved + update
+
+    def take(self) -> list[UpdateWindow]:
+        """Read the window back to the host, one record per parameter, and start the next."""
+        if not self._steps:
+            return []
+        sums, reasons = self._sums.cpu(), self._reasons.cpu()
+        accumulated = self._accumulated()
+        windows = [
+            self._window(i, sums[:, :, i], reasons[:, i], accumulated)
+            for i in range(len(self._samples))
+        ]
+        self._reset()
+        return windows
+
+    def _accumulated(self) -> torch.Tensor | None:
+        if len(self._steps) < 2 or self._carried is None or self._moved is None:
+            return None
+        assert self._start is not None
+        return _retention_sums(self._carried - self._start, self._moved).cpu()
+
+    def _window(
+        self, i: int, sums: torch.Tensor, reasons: torch.Tensor, accumulated: torch.Tensor | None
+    ) -> UpdateWindow:
+        sample = self._samples[i]
+        rate = sample.group.get("lr")
+        return UpdateWindow(
+            parameter=sample.name,
+            first_step=self._steps[0],
+            last_step=self._steps[-1],
+            steps=len(self._steps),
+            sampled=sample.view.numel(),
+            learning_rate=None if rate is None else float(rate),  # type: ignore[arg-type]
+            below_2_24=int(reasons[0]),
+            ratio_above_2048=int(reasons[1]),
+            single=tuple(_to_sums(f, sums[j]) for j, f in enumerate(UPDATE_FACTORS)),
+            accumulated=None if accumulated is None else _to_sums(1.0, accumulated[:, i]),
+        )
+
+
+def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+    """``(5, parameters)`` float64: <d,u>, <u,u>, |d-u|^2, lost and non-zero updates."""
+    d, u = kept.double(), update.double()
+    nonzero = update != 0
+    noise = d - u
+    return torch.stack(
+        [
+            (d * u).sum(1),
+            (u * u).sum(1),
+            (noise * noise).sum(1),
+            (nonzero & (kept == 0)).sum(1).double(),
+            nonzero.sum(1).double(),
+        ]
+    )
+
+
+def _to_sums(factor: float, column: torch.Tensor) -> RetentionSums:
+    dot, squares, noise, lost, nonzero = column.tolist()
+    return RetentionSums(factor, dot, squares, noise, int(lost), int(nonzero))

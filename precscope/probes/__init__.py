@@ -1,0 +1,1 @@
+"""Experiments on a batch: what half precision really does to this model's gradients."""

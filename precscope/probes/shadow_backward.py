@@ -1,0 +1,126 @@
+"""The arbiter of a loss scale: FP16 gradients at that scale beside FP32 gradients, same batch.
+
+    error_p(k) = || g16_p(k) / 2^k - g32_p || / || g32_p ||        per parameter p
+
+where g16 comes from a real FP16 autocast forward and a backward of the loss times 2^k. FP16
+differs from FP32 at every scale (rounding, and ReLU masks that flip), so an error is judged
+against its floor at a large safe scale, never against zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from precscope.arithmetic import half_on_cpu
+from precscope.probes.isolated import isolated, random_streams_kept
+
+
+@dataclass(slots=True)
+class GradientErrors:
+    """Squared sums over probe batches, per parameter and candidate scale.
+
+    Attributes:
+        batches: number of probe batches.
+        squares: sum of g32^2 by parameter name.
+        differences: sum of (g16 / 2^k - g32)^2 by log2 scale k and parameter; inf where the
+            FP16 gradient was not finite.
+    """
+
+    batches: int = 0
+    squares: dict[str, float] = field(default_factory=dict)
+    differences: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def error(self, log2_scale: int, parameter: str) -> float | None:
+        """Relative L2 error; None if the FP32 gradient is zero or not finite."""
+        square = self.squares.get(parameter, 0.0)
+        if not 0.0 < square < float("inf"):
+            return None
+        ratio: float = (self.differences[log2_scale][parameter] / square) ** 0.5
+        return ratio
+
+    def to_dict(self) -> dict[str, object]:
+        """Errors as a JSON document: ``{"batches": n, "errors": {k: {parameter: error}}}``.
+
+        An infinite error is null: that scale overflows.
+        """
+        errors: dict[str, dict[str, float | None]] = {}
+        for k in sorted(self.differences):
+            row = {p: self.error(k, p) for p in self.squares}
+            errors[str(k)] = {
+                p: (e if e < float("inf") else None) for p, e in row.items() if e is not None
+            }
+        return {"batches": self.batches, "errors": errors}
+
+
+LossOf = Callable[[object], torch.Tensor]
+
+
+def measure_gradient_errors(
+    model: nn.Module,
+    loss_of: LossOf,
+    batches: Iterable[object],
+    log2_scales: Iterable[int],
+    device_type: str,
+) -> GradientErrors:
+    """Gradient errors of every parameter at every candidate scale, summed over the batches.
+
+    One FP16 forward serves the backward passes at all scales. The model, its gradients, buffers
+    and the random streams are given back unchanged.
+    """
+    scales = sorted(set(log2_scales))
+    errors = GradientErrors(differences={k: {} for k in scales})
+    with isolated(model):
+        for batch in batches:
+            _one_batch(model, loss_of, batch, scales, device_type, errors)
+            errors.batches += 1
+    return errors
+
+
+def _one_batch(
+    model: nn.Module,
+    loss_of: LossOf,
+    batch: object,
+    scales: list[int],
+    device_type: str,
+    errors: GradientErrors,
+) -> None:
+    with random_streams_kept():
+        loss_of(batch).backward()
+    exact = _take_gradients(model)
+    for name, gradient in exact.items():
+        errors.squares[name] = errors.squares.get(name, 0.0) + float(gradient.square().sum())
+    with half_on_cpu():
+        with torch.autocast(device_type, dtype=torch.float16):
+            loss = loss_of(batch)
+        for k in scales:
+            (loss.float() * 2.0**k).backward(retain_graph=k != scales[-1])
+            _add_differences(exact, _take_gradients(model), k, errors)
+
+
+def _take_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    taken = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            taken[name] = parameter.grad.to_dense().double()
+            parameter.grad = None
+    return taken
+
+
+def _add_differences(
+    exact: dict[str, torch.Tensor],
+    half: dict[str, torch.Tensor],
+    log2_scale: int,
+    errors: GradientErrors,
+) -> None:
+    sums = errors.differences[log2_scale]
+    for name, gradient in exact.items():
+        found = half.get(name)
+        shadow = torch.zeros_like(gradient) if found is None else found * 2.0**-log2_scale
+        difference = float((shadow - gradient).square().sum())
+        # NaN and inf both say that this scale overflows.
+        difference = difference if difference == difference else float("inf")
+        sums[name] = sums.get(name, 0.0) + difference

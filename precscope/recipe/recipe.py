@@ -1,0 +1,240 @@
+"""Recipe: how to train, as data. Named ones, validation, and the JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from precscope.errors import UsageError
+from precscope.recipe.checked import check_choice, check_names, check_type, known_fields
+from precscope.recipe.code import recipe_code
+
+RECIPE_SCHEMA = 1
+"""Version of the JSON file; any other is refused."""
+
+ComputeDtype = Literal["float32", "bfloat16", "float16"]
+WeightsDtype = Literal["float32", "float16"]
+Accumulation = Literal["fp32", "fp16"]
+Scaler = Literal["none", "torch", "precscope"]
+ScalingKind = Literal["none", "static", "dynamic"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossScaling:
+    """Multiply the loss by ``2^k`` before backward, the gradients by ``2^-k`` after it.
+
+    Attributes:
+        kind: ``"none"``; ``"static"``: always ``2^log2_initial``, a step whose gradients are not
+            finite is skipped; ``"dynamic"``: such a step also lowers the scale, and clean steps
+            raise it again.
+        log2_initial: k at the first step.
+        growth_interval: clean steps before a dynamic scale doubles.
+        log2_min: floor of a dynamic scale, log2.
+        log2_max: ceiling of a dynamic scale, log2.
+    """
+
+    kind: ScalingKind = "none"
+    log2_initial: int = 0
+    growth_interval: int = 2000
+    log2_min: int = -8
+    log2_max: int = 24
+
+    def __post_init__(self) -> None:
+        check_choice("loss_scaling.kind", self.kind, get_args(ScalingKind))
+        for name in ("log2_initial", "growth_interval", "log2_min", "log2_max"):
+            check_type(f"loss_scaling.{name}", getattr(self, name), int)
+        if self.growth_interval < 1:
+            raise UsageError("loss_scaling.growth_interval must be at least 1 step")
+        if self.kind == "dynamic" and not self.log2_min <= self.log2_initial <= self.log2_max:
+            raise UsageError(
+                f"loss_scaling.log2_initial {self.log2_initial} must lie between log2_min "
+                f"{self.log2_min} and log2_max {self.log2_max}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        name: what reports call it.
+        description: one line on what it does.
+        compute_dtype: dtype of autocast, which picks the operators that run in it; float32 is no
+            autocast at all.
+        weights_dtype: dtype of the model's parameters in forward and backward.
+        master_weights: with float16 weights, keep a float32 copy for the optimizer to update;
+            without it each update is rounded into the float16 weight.
+        loss_scaling: see ``LossScaling``.
+        accumulation: format in which dot products and reductions are summed.
+        fp32_modules: qualified module names, or patterns with ``*``, ``?`` and ``[...]``, that run
+            in float32 with float32 weights and inputs.
+        scaler: ``"torch"``: ``torch.amp.GradScaler``; ``"precscope"``: ours, which also takes
+            float16 gradients; ``"none"``.
+        tf32: on CUDA, let float32 products use TF32.
+    """
+
+    name: str
+    description: str = ""
+    compute_dtype: ComputeDtype = "float32"
+    weights_dtype: WeightsDtype = "float32"
+    master_weights: bool = False
+    loss_scaling: LossScaling = field(default_factory=LossScaling)
+    accumulation: Accumulation = "fp32"
+    fp32_modules: tuple[str, ...] = ()
+    scaler: Scaler = "none"
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        for name, kind in (("name", str), ("description", str), ("loss_scaling", LossScaling)):
+            check_type(name, getattr(self, name), kind)
+        for name in ("master_weights", "tf32"):
+            check_type(name, getattr(self, name), bool)
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        check_names("fp32_modules", self.fp32_modules)
+        if problem := _contradiction(self):
+            raise UsageError(f"recipe {self.name!r}: {problem}")
+
+    @classmethod
+    def named(cls, name: str) -> Recipe:
+        """The recipe of that name.
+
+        Raises:
+            UsageError: there is none; the message lists those that exist.
+        """
+        try:
+            return RECIPES[name.lower()]
+        except KeyError:
+            choices = ", ".join(RECIPES)
+            raise UsageError(f"unknown recipe {name!r}: choose one of {choices}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, with the number of the schema."""
+        return {"schema": RECIPE_SCHEMA, **asdict(self), "fp32_modules": list(self.fp32_modules)}
+
+    @classmethod
+    def from_dict(cls, values: object) -> Recipe:
+        """The recipe that ``to_dict`` described; absent keys but ``name`` take their defaults.
+
+        Raises:
+            UsageError: an unknown key or value, or another schema.
+        """
+        if not isinstance(values, dict) or values.get("schema") != RECIPE_SCHEMA:
+            raise UsageError(f"a recipe is an object with the key schema: {RECIPE_SCHEMA}")
+        known = known_fields(cls, {k: v for k, v in values.items() if k != "schema"})
+        known["loss_scaling"] = LossScaling(
+            **known_fields(LossScaling, known.get("loss_scaling", {}))
+        )
+        modules = known.get("fp32_modules", ())
+        known["fp32_modules"] = tuple(modules) if isinstance(modules, list) else modules
+        return cls(**{"name": None, **known})
+
+    def keeping_fp32(self, *modules: str) -> Recipe:
+        """This recipe with further modules (names or patterns) kept in float32."""
+        return replace(self, fp32_modules=tuple(dict.fromkeys((*self.fp32_modules, *modules))))
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as JSON.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write the recipe {path}: {error.strerror}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe that ``save`` wrote.
+
+        Raises:
+            UsageError: the file is missing, is not JSON, or is not a recipe of this schema.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            raise UsageError(f"{path} is not a recipe: it is not valid JSON") from None
+        try:
+            return cls.from_dict(values)
+        except UsageError as error:
+            raise UsageError(f"{path} is not a usable recipe: {error}") from None
+
+    def code(self) -> str:
+        """Python that trains this way, to paste into a training script."""
+        return recipe_code(self, is_named=RECIPES.get(self.name) == self)
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "compute_dtype": get_args(ComputeDtype),
+    "weights_dtype": get_args(WeightsDtype),
+    "accumulation": get_args(Accumulation),
+    "scaler": get_args(Scaler),
+}
+
+
+def _contradiction(recipe: Recipe) -> str | None:
+    """What cannot be true at once, None if nothing is wrong."""
+    half_weights = recipe.weights_dtype == "float16"
+    kind = recipe.loss_scaling.kind
+    if half_weights and recipe.compute_dtype != "float16":
+        return "weights_dtype float16 needs compute_dtype float16"
+    if recipe.master_weights and not half_weights:
+        return "master_weights needs weights_dtype float16: float32 weights are their own master"
+    if half_weights and recipe.scaler == "torch":
+        return 'scaler "torch" refuses float16 gradients: set scaler to "precscope"'
+    if recipe.scaler == "torch" and kind != "dynamic":
+        return 'scaler "torch" is always dynamic: set loss_scaling.kind to "dynamic"'
+    if (kind == "none") != (recipe.scaler == "none"):
+        return f'loss_scaling.kind "{kind}" does not go with scaler "{recipe.scaler}"'
+    if recipe.tf32 and recipe.compute_dtype != "float32":
+        return "tf32 needs compute_dtype float32"
+    return None
+
+
+_DYNAMIC = LossScaling(kind="dynamic", log2_initial=16)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("fp32", "float32 throughout, no TF32"),
+        Recipe("tf32", "float32 storage, TF32 products on CUDA", tf32=True),
+        Recipe("bf16", "bfloat16 autocast, float32 weights", compute_dtype="bfloat16"),
+        Recipe(
+            "fp16",
+            "float16 autocast, float32 weights, torch.amp.GradScaler",
+            compute_dtype="float16",
+            loss_scaling=_DYNAMIC,
+            scaler="torch",
+        ),
+        Recipe(
+            "paper",
+            "float16 weights, float32 master weights, dynamic loss scaling, float32 accumulation",
+            compute_dtype="float16",
+            weights_dtype="float16",
+            master_weights=True,
+            loss_scaling=_DYNAMIC,
+            scaler="precscope",
+        ),
+        Recipe(
+            "paper-no-master",
+            "as paper, but each update is rounded into the float16 weight",
+            compute_dtype="float16",
+            weights_dtype="float16",
+            loss_scaling=_DYNAMIC,
+            scaler="precscope",
+        ),
+        Recipe(
+            "paper-no-scaling",
+            "as paper, but without loss scaling",
+            compute_dtype="float16",
+            weights_dtype="float16",
+            master_weights=True,
+        ),
+    )
+}
+"""Every named recipe, by name."""

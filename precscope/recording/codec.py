@@ -1,0 +1,246 @@
+"""Facts to rows and back. Rows are compact; decoding checks every type and bound.
+
+The octaves of a histogram are one blob: a header ``<hHBB`` (lowest occupied exponent, number
+of bins, bytes per count, bytes per power), then the counts, then the powers, little-endian in
+the narrowest unsigned width that holds them. Decoders raise ValueError, never anything else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from precscope.facts import (
+    SITE_KINDS,
+    RetentionSums,
+    Site,
+    SiteKind,
+    StepRecord,
+    UpdateWindow,
+    Window,
+)
+from precscope.histogram import (
+    BINS,
+    MAX_EXPONENT,
+    MIN_EXPONENT,
+    Counts,
+    ExponentHistogram,
+    no_counts,
+)
+from precscope.recording import values
+from precscope.recording.values import Row, SqlValue
+
+MAX_TOTAL: Final = 1 << 55
+"""Values in one window. 128 such windows still add up in 64 bits."""
+MAX_DIMENSIONS: Final = 64
+MAX_FACTORS: Final = 64
+
+_OCTAVES: Final = struct.Struct("<hHBB")
+_SUMS: Final = struct.Struct("<ddddqq")
+_WIDTHS: Final = (1, 2, 4, 8)
+
+
+def site_to_row(site_id: int, site: Site) -> Row:
+    """Columns of ``site``."""
+    name, module_type = values.text_to_sql(site.name), values.text_to_sql(site.module_type)
+    shape = values.json_to_sql([int(size) for size in site.shape])
+    return (
+        site_id, name, site.kind, shape, site.dtype, site.autocast_dtype, module_type, site.order
+    )  # fmt: skip
+
+
+def site_from_row(row: Row) -> Site:
+    """The inverse of ``site_to_row``, without the id."""
+    _, name, kind, shape, dtype, autocast_dtype, module_type, order = row
+    return Site(
+        name=values.text(name),
+        kind=_kind(kind),
+        shape=_shape(shape),
+        dtype=values.text(dtype),
+        autocast_dtype=None if autocast_dtype is None else values.text(autocast_dtype),
+        module_type=values.text(module_type),
+        order=values.integer(order),
+    )
+
+
+def _kind(value: SqlValue) -> SiteKind:
+    for kind in SITE_KINDS:
+        if value == kind:
+            return kind
+    raise ValueError("unknown kind of site")
+
+
+def _shape(value: SqlValue) -> tuple[int, ...]:
+    sizes = values.json_value(value)
+    if not isinstance(sizes, list) or len(sizes) > MAX_DIMENSIONS:
+        raise ValueError("expected a shape")
+    return tuple(values.integer(size) for size in sizes)
+
+
+def window_to_row(site_id: int, window: Window) -> Row:
+    """Columns of ``site_window``, without the id."""
+    h = window.histogram
+    steps = (int(window.first_step), int(window.last_step), int(window.observations))
+    apart = (int(h.zeros), int(h.infinities), int(h.nans))
+    sums = (float(h.amax), float(h.sum_abs), float(h.sum_squares))
+    return (site_id, *steps, *apart, *sums, _octaves_to_blob(h.counts, h.powers))
+
+
+def window_from_row(row: Row) -> Window:
+    """The inverse of ``window_to_row``, without the site."""
+    _, first, last, observations, zeros, infinities, nans, amax, sum_abs, sum_squares, blob = row
+    counts, powers = _octaves_from_blob(blob)
+    histogram = ExponentHistogram(
+        counts=counts,
+        powers=powers,
+        zeros=values.integer(zeros, 0, MAX_TOTAL),
+        infinities=values.integer(infinities, 0, MAX_TOTAL),
+        nans=values.integer(nans, 0, MAX_TOTAL),
+        amax=values.magnitude(amax),
+        sum_abs=values.non_negative(sum_abs),
+        sum_squares=values.non_negative(sum_squares),
+    )
+    first_step, last_step = _steps(first, last)
+    return Window(first_step, last_step, values.integer(observations), histogram)
+
+
+def _steps(first: SqlValue, last: SqlValue) -> tuple[int, int]:
+    first_step = values.integer(first)
+    return first_step, values.integer(last, first_step)
+
+
+def _octaves_to_blob(counts: Counts, powers: Counts) -> bytes:
+    occupied = np.flatnonzero(counts)
+    if not occupied.size:
+        return _OCTAVES.pack(0, 0, 1, 1)
+    low, high = int(occupied[0]), int(occupied[-1]) + 1
+    packed = [_narrow(octaves[low:high]) for octaves in (counts, powers)]
+    widths = [octaves.dtype.itemsize for octaves in packed]
+    header = _OCTAVES.pack(low + MIN_EXPONENT, high - low, *widths)
+    return header + b"".join(octaves.tobytes() for octaves in packed)
+
+
+def _narrow(octaves: Counts) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
+    if int(octaves.min()) < 0:
+        raise ValueError("a count is negative")
+    peak = int(octaves.max())
+    return octaves.astype(f"<u{next(width for width in _WIDTHS if peak < 1 << 8 * width)}")
+
+
+def _octaves_from_blob(blob: SqlValue) -> tuple[Counts, Counts]:
+    if type(blob) is not bytes or len(blob) < _OCTAVES.size:
+        raise ValueError("expected a histogram")
+    exponent, bins, *widths = _OCTAVES.unpack_from(blob)
+    low = exponent - MIN_EXPONENT
+    if not 0 <= low <= low + bins <= BINS or not set(widths) <= set(_WIDTHS):
+        raise ValueError(f"a histogram leaves the exponents {MIN_EXPONENT} to {MAX_EXPONENT}")
+    if len(blob) != _OCTAVES.size + bins * sum(widths):
+        raise ValueError("a histogram has the wrong length")
+    start = _OCTAVES.size
+    counts = _place(blob, start, low, bins, widths[0])
+    powers = _place(blob, start + bins * widths[0], low, bins, widths[1])
+    if int(counts.sum(dtype=np.float64)) > MAX_TOTAL or bool((powers > counts).any()):
+        raise ValueError("a histogram has impossible counts")
+    return counts, powers
+
+
+def _place(blob: bytes, start: int, low: int, bins: int, width: int) -> Counts:
+    octaves = no_counts()
+    stored = np.frombuffer(blob, dtype=f"<u{width}", count=bins, offset=start)
+    if width == 8 and bins and int(stored.max()) > MAX_TOTAL:
+        raise ValueError("a histogram has impossible counts")
+    octaves[low : low + bins] = stored
+    return octaves
+
+
+def step_to_row(record: StepRecord) -> Row:
+    """Columns of ``step``."""
+    site = record.gradient_amax_site
+    return (
+        int(record.step),
+        values.real_to_sql(record.loss),
+        values.real_to_sql(record.gradient_amax),
+        None if site is None else int(site),
+        values.real_to_sql(record.log2_scale),
+    )
+
+
+def step_from_row(row: Row) -> StepRecord:
+    """The inverse of ``step_to_row``."""
+    step, loss, gradient_amax, site, log2_scale = row
+    return StepRecord(
+        step=values.integer(step),
+        loss=values.optional_real(loss),
+        gradient_amax=values.magnitude(gradient_amax),
+        gradient_amax_site=values.optional_integer(site),
+        log2_scale=values.finite(log2_scale),
+    )
+
+
+def update_to_row(update: UpdateWindow) -> Row:
+    """Columns of ``update_window``, without the id."""
+    return (
+        values.text_to_sql(update.parameter),
+        *(int(update.first_step), int(update.last_step), int(update.steps), int(update.sampled)),
+        values.real_to_sql(update.learning_rate),
+        *(int(update.below_2_24), int(update.ratio_above_2048)),
+        _sums_to_blob(update.single, update.accumulated),
+    )
+
+
+def update_from_row(row: Row) -> UpdateWindow:
+    """The inverse of ``update_to_row``."""
+    parameter, first, last, steps, sampled, learning_rate, below, above, blob = row
+    single, accumulated = _sums_from_blob(blob)
+    first_step, last_step = _steps(first, last)
+    return UpdateWindow(
+        parameter=values.text(parameter),
+        first_step=first_step,
+        last_step=last_step,
+        steps=values.integer(steps),
+        sampled=values.integer(sampled),
+        learning_rate=values.optional_real(learning_rate),
+        below_2_24=values.integer(below),
+        ratio_above_2048=values.integer(above),
+        single=single,
+        accumulated=accumulated,
+    )
+
+
+def _sums_to_blob(single: Sequence[RetentionSums], accumulated: RetentionSums | None) -> bytes:
+    entries = [*single] if accumulated is None else [*single, accumulated]
+    header = struct.pack("<BB", len(single), accumulated is not None)
+    return header + b"".join(_sums_to_bytes(entry) for entry in entries)
+
+
+def _sums_to_bytes(sums: RetentionSums) -> bytes:
+    return _SUMS.pack(
+        sums.update_factor,
+        sums.dot,
+        sums.update_squares,
+        sums.noise_squares,
+        int(sums.lost),
+        int(sums.nonzero),
+    )
+
+
+def _sums_from_blob(blob: SqlValue) -> tuple[tuple[RetentionSums, ...], RetentionSums | None]:
+    if type(blob) is not bytes or len(blob) < 2:
+        raise ValueError("expected retention sums")
+    singles, accumulated = blob[0], blob[1]
+    entries = singles + accumulated
+    if singles > MAX_FACTORS or accumulated > 1 or len(blob) != 2 + entries * _SUMS.size:
+        raise ValueError("retention sums have the wrong length")
+    sums = tuple(_sums(*fields) for fields in _SUMS.iter_unpack(blob[2:]))
+    return (sums[:-1], sums[-1]) if accumulated else (sums, None)
+
+
+def _sums(
+    factor: float, dot: float, squares: float, noise: float, lost: int, nonzero: int
+) -> RetentionSums:
+    values.finite(factor)
+    values.integer(lost, 0, values.integer(nonzero))
+    return RetentionSums(factor, dot, squares, noise, lost, nonzero)

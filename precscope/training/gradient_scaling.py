@@ -1,0 +1,151 @@
+"""What happens to a loss before backward and to its gradients after it: three ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+
+from precscope.recipe import LossScaling
+from precscope.training.gradients import (
+    amax_of_each,
+    gradient_values,
+    log2_or_none,
+    optimizer_parameters,
+)
+from precscope.training.scaling import LossScaler, ScaleChange
+
+
+class GradientScaling(Protocol):
+    """Scale a loss, unscale the gradients of the optimizer's parameters, step or skip."""
+
+    @property
+    def log2_scale(self) -> float | None:
+        """Scale of the next backward, log2; None if there is none."""
+
+    @property
+    def changes(self) -> list[ScaleChange]:
+        """Every change of the scale that is known with its reason."""
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss to differentiate."""
+
+    def unscale(self) -> None:
+        """Bring the gradients that the optimizer reads to their true scale."""
+
+    def step(self) -> bool:
+        """Update the weights; False if the step was skipped."""
+
+
+class NoScaling:
+    """Plain training: gradients are applied whatever they are."""
+
+    log2_scale: float | None = None
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self.changes: list[ScaleChange] = []
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss itself."""
+        return loss
+
+    def unscale(self) -> None:
+        """Nothing to do."""
+
+    def step(self) -> bool:
+        """Update the weights."""
+        self._optimizer.step()
+        return True
+
+
+class TorchScaling:
+    """``torch.amp.GradScaler``, with its own rules: no limits, no hysteresis, no log."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, scaling: LossScaling, device_type: str
+    ) -> None:
+        self._optimizer = optimizer
+        self.changes: list[ScaleChange] = []
+        self._scaler = torch.amp.GradScaler(
+            device_type,
+            init_scale=2.0**scaling.log2_initial,
+            growth_interval=scaling.growth_interval,
+        )
+
+    @property
+    def log2_scale(self) -> float | None:
+        """Scale of the next backward, log2; None once halving has taken it to zero."""
+        return log2_or_none(self._scaler.get_scale())
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss times the scale."""
+        return self._scaler.scale(loss)
+
+    def unscale(self) -> None:
+        """Divide the gradients by the scale, in place."""
+        self._scaler.unscale_(self._optimizer)
+
+    def step(self) -> bool:
+        """Update the weights unless a gradient is not finite; adjust the scale."""
+        before = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
+
+
+class CheckedScaling:
+    """A LossScaler at work: finds the gradient that is not finite, skips that step.
+
+    Args:
+        optimizer: whose gradients, in float32, are unscaled and checked.
+        names: qualified name by ``id`` of each of its parameters, for the log.
+        scaler: the rule by which the scale moves.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, names: Mapping[int, str], scaler: LossScaler
+    ) -> None:
+        self._optimizer = optimizer
+        self._names = names
+        self._scaler = scaler
+        self._log2_amax: float | None = None
+        self._overflowed: str | None = None
+
+    @property
+    def log2_scale(self) -> float | None:
+        """Scale of the next backward, log2."""
+        return float(self._scaler.log2_scale)
+
+    @property
+    def changes(self) -> list[ScaleChange]:
+        """Every change of the scale."""
+        return self._scaler.changes
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss times the scale.
+
+        The scale itself is the first gradient, so a float16 loss takes none above 2^15.
+        """
+        return loss * 2.0**self._scaler.log2_scale
+
+    def unscale(self) -> None:
+        """Look at the scaled gradients, then divide them by the scale, in place and in float32."""
+        pairs = gradient_values(optimizer_parameters(self._optimizer))
+        values = [value for _, value in pairs]
+        amax = amax_of_each(values)
+        wrong = [pair[0] for pair, a in zip(pairs, amax, strict=True) if not math.isfinite(a)]
+        self._overflowed = self._names.get(id(wrong[0]), "(unnamed)") if wrong else None
+        self._log2_amax = log2_or_none(max(amax, default=0.0)) if not wrong else None
+        if values:
+            torch._foreach_mul_(values, 2.0**-self._scaler.log2_scale)
+
+    def step(self) -> bool:
+        """Update the weights if every gradient was finite; adjust the scale."""
+        clean = self._overflowed is None
+        if clean:
+            self._optimizer.step()
+        self._scaler.update(self._log2_amax, self._overflowed)
+        return clean

@@ -1,0 +1,116 @@
+"""``precscope.watch``: leave the monitor on in a training, one line, nothing else changed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from precscope.environment import environment
+from precscope.monitor import Monitor, Schedule
+from precscope.monitor.schedule import StepFilter
+from precscope.monitor.state import KINDS
+from precscope.recording import RecordingWriter
+
+
+class Watch:
+    """A monitor that records to a file, until it is closed or the program ends.
+
+    Attributes:
+        path: the Recording.
+    """
+
+    def __init__(self, monitor: Monitor, writer: RecordingWriter) -> None:
+        self._monitor = monitor
+        self._writer = writer
+        self.path = writer.path
+        self._pid = os.getpid()
+        atexit.register(self.close)
+
+    @property
+    def monitor(self) -> Monitor:
+        """The observers, for ``record_loss`` and ``paused``."""
+        return self._monitor
+
+    def close(self) -> None:
+        """Take every hook off, write what is left and close the file. Safe to call twice."""
+        atexit.unregister(self.close)
+        if os.getpid() != self._pid:
+            return
+        self._monitor.close()
+        self._writer.close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    *,
+    path: str | os.PathLike[str] = "run.precscope",
+    every: int = 10,
+    start: int = 0,
+    stop: int | None = None,
+    schedule: StepFilter | None = None,
+    kinds: Iterable[str] = KINDS,
+    include: Iterable[str] = ("*",),
+    exclude: Iterable[str] = (),
+    overwrite: bool = False,
+) -> Watch:
+    """Observe a training and record it; the training itself stays bit-identical.
+
+    Args:
+        model: the module that is trained; call it as before.
+        optimizer: its optimizer, whose steps are counted; without one, training forwards are.
+        path: the Recording to write.
+        every: observe every n-th step.
+        start: first observed step.
+        stop: first step that is no longer observed.
+        schedule: any function of the step index, instead of ``every``, ``start`` and ``stop``.
+        kinds: what to observe: activation, activation_gradient, weight, weight_gradient,
+            weight_update.
+        include: glob patterns of module and parameter names to observe.
+        exclude: glob patterns of names to leave out.
+        overwrite: replace an existing Recording at ``path``.
+
+    Returns:
+        a context manager; without ``with``, call ``close()``, or let the program end.
+
+    Raises:
+        RecordingError: the Recording cannot be written at ``path``.
+        UsageError: a wrong schedule or kind.
+    """
+    chosen = schedule if schedule is not None else Schedule(every, start, stop)
+    writer = RecordingWriter(path, {"title": type(model).__name__}, overwrite=overwrite)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    writer.put_document("environment", environment(device, torch.initial_seed(), _command()))
+    monitor = Monitor(
+        model,
+        optimizer,
+        writer,
+        schedule=chosen,
+        kinds=kinds,
+        include=include,
+        exclude=exclude,
+    )
+    return Watch(monitor, writer)
+
+
+def _command() -> str:
+    program, *arguments = sys.argv or [""]
+    return " ".join([os.path.basename(program), *arguments])  # noqa: PTH119

@@ -1,0 +1,18 @@
+"""Workload: a model file, loaded and checked, and the sessions that train it."""
+
+from __future__ import annotations
+
+from precscope.workload.checks import check_batches_repeat, check_first_loss
+from precscope.workload.loading import load_workload
+from precscope.workload.session import Session, Workload
+from precscope.workload.source import is_model_file, missing_names
+
+__all__ = [
+    "Session",
+    "Workload",
+    "check_batches_repeat",
+    "check_first_loss",
+    "is_model_file",
+    "load_workload",
+    "missing_names",
+]

@@ -1,0 +1,99 @@
+"""What the scripts of the page draw: the result as compact columns, thinned for the picture.
+
+``page_data`` is small and embedded as JSON; ``site_data``, which grows with the model, is packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from precscope.formats import BF16, E4M3, E5M2, FP16, NumberFormat
+from precscope_reports.html.thinning import thin_line, thin_windows
+
+# Storage formats that the what-if view can ask about, the default first.
+WHAT_IF_FORMATS = (FP16, BF16, E4M3, E5M2)
+
+
+def page_data(result: dict[str, Any]) -> dict[str, Any]:
+    """Everything but the sites: formats, loss-scale curve, runs, parameters."""
+    loss_scale = result["loss_scale"]
+    return {
+        "formats": [format_facts(fmt) for fmt in WHAT_IF_FORMATS],
+        "loss_scale": {key: value for key, value in loss_scale.items() if key != "reason"},
+        "runs": [run_series(run) for run in result["runs"]],
+        "parameters": result["master_weights"]["parameters"],
+    }
+
+
+def format_facts(fmt: NumberFormat) -> dict[str, Any]:
+    """The limits of a format that the browser computes shares from; see ``numerics.js``."""
+    return {
+        "name": fmt.name,
+        "flush": fmt.log2_flush_threshold,
+        "normal": fmt.log2_smallest_normal,
+        "top": fmt.max_exponent,
+        "max": fmt.max_finite,
+        "overflow": fmt.overflow_threshold,
+        "inclusive": fmt.overflow_is_inclusive,
+    }
+
+
+def run_series(run: dict[str, Any]) -> dict[str, Any]:
+    """One run's lines: loss and log2 scale against step, with gaps where a loss is not finite."""
+    finite = [loss if isinstance(loss, int | float) else None for loss in run["losses"]]
+    return {
+        "recipe": run["recipe"],
+        "loss": _columns(thin_line(finite)),
+        "log2_scale": _columns(thin_line(run["log2_scales"])),
+        "skipped_at": run["skipped_at"],
+        "skipped_loss": [finite[at] if 0 <= at < len(finite) else None for at in run["skipped_at"]],
+        "diverged_at": run["diverged_at"],
+        "steps": run["steps"],
+    }
+
+
+def site_data(result: dict[str, Any]) -> dict[str, list[Any]]:
+    """One column per property, in execution order of the sites."""
+    sites = result["sites"]
+    histograms = [site["histogram"] for site in sites]
+    columns: dict[str, list[Any]] = {key: _column(sites, key) for key in _SITE_KEYS}
+    columns["shape"] = [list(site["shape"]) for site in sites]
+    columns.update({key: _column(histograms, key) for key in _HISTOGRAM_KEYS})
+    columns["windows"] = [thin_windows(site["windows"]) for site in sites]
+    return columns
+
+
+_SITE_KEYS = (
+    "name",
+    "kind",
+    "module_type",
+    "dtype",
+    "autocast_dtype",
+    "at_risk",
+    "observations",
+    "amax",
+    "rms",
+    "zero_fraction",
+    "flushed_fp16",
+    "subnormal_fp16",
+    "overflow_fp16",
+    "l1_flushed_fp16",
+)
+_HISTOGRAM_KEYS = ("first_exponent", "counts", "powers", "zeros", "infinities", "nans")
+
+
+def _column(records: Sequence[dict[str, Any]], key: str) -> list[Any]:
+    return [rounded(record[key]) for record in records]
+
+
+def rounded(value: Any) -> Any:
+    """Floats to six significant digits, which is more than a picture shows; the rest as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _columns(points: list[tuple[int, float | None]]) -> dict[str, list[Any]]:
+    return {
+        "step": [step for step, _ in points],
+        "value": [rounded(value) for _, value in points],
+    }

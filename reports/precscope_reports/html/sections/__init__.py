@@ -1,0 +1,31 @@
+"""The sections of the page, each a function from a result to a ``Section``, in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from precscope_reports.html.sections import (
+    accumulation,
+    findings,
+    loss_scale,
+    master_weights,
+    provenance,
+    runs,
+    sites,
+    verdicts,
+)
+from precscope_reports.html.sections.section import Section
+
+__all__ = ["SECTIONS", "Section"]
+
+SECTIONS: tuple[Callable[[dict[str, Any]], Section], ...] = (
+    verdicts.render,
+    findings.render,
+    sites.render,
+    loss_scale.render,
+    runs.render,
+    master_weights.render,
+    accumulation.render,
+    provenance.render,
+)

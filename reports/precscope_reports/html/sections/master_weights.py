@@ -1,0 +1,90 @@
+"""Master weights: how much of each parameter's update FP16 weights would keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from precscope_reports.html.markup import Html, dash, esc, facts, join, name, table, typeset
+from precscope_reports.html.sections.section import Section, chart, nothing
+from precscope_reports.phrases import TIMES, VERDICT_WORDS, counted, number, sentence, share
+
+TABLE_ROWS = 50
+_SHARES = (
+    "retention",
+    "retention_0_1",
+    "retention_0_01",
+    "accumulated_retention",
+    "noise",
+    "lost_updates_fraction",
+    "below_2_24_fraction",
+    "ratio_above_2048_fraction",
+)
+_HEADERS = (
+    "Parameter",
+    "Master weights",
+    "#Kept",
+    f"#at\u00a00.1\u00a0{TIMES}",
+    f"#at\u00a00.01\u00a0{TIMES}",
+    "#over a window",
+    "#Noise",
+    "#Updates lost",
+    "#below 2^-24",
+    "#|w| > 2048 |u|",
+)
+
+
+def render(result: dict[str, Any]) -> Section:
+    """Verdict, retention of the worst parameters as a plot, and all the numbers of the worst 50."""
+    advice = result["master_weights"]
+    parts = [facts([("Verdict", esc(VERDICT_WORDS[advice["verdict"]]))])]
+    parts += [_evidence(advice["parameters"]), _alternatives(advice["alternatives"])]
+    title = "Whether FP16 weights keep the updates"
+    return Section(
+        "master-weights", "Master weights", title, join(parts), typeset(sentence(advice["reason"]))
+    )
+
+
+def _evidence(parameters: list[dict[str, Any]]) -> Html:
+    if not parameters:
+        return nothing("No parameter update was observed.")
+    label = "Retention of each parameter's update; the same numbers follow as a table"
+    note = (
+        "Kept is the retention: the part of the FP32 update that FP16 weights really move by. The two "
+        "smaller marks are the same update at a tenth and a hundredth, as after learning rate decay."
+    )
+    return Html(
+        f'{chart("retention", label, 170)}<p class="note">{esc(note)}</p>{_table(parameters)}'
+    )
+
+
+def _table(parameters: list[dict[str, Any]]) -> Html:
+    worst = sorted(parameters, key=_retention)[:TABLE_ROWS]
+    caption = f"The worst {len(worst):,} of {counted(len(parameters), 'parameter')}"
+    return Html(
+        f'<h3 class="sub">{esc(caption)}</h3>'
+        f"{table(caption, _HEADERS, map(_row, worst), 'parameters')}"
+    )
+
+
+def _retention(parameter: dict[str, Any]) -> float:
+    value = parameter["retention"]
+    return 2.0 if value is None else float(value)
+
+
+def _row(parameter: dict[str, Any]) -> list[Html]:
+    verdict, rate = parameter["verdict"], parameter["learning_rate"]
+    under = "no learning rate" if rate is None else f"learning rate {number(rate)}"
+    return [
+        Html(f'{name(parameter["name"])}<small class="under">{esc(under)}</small>'),
+        Html(
+            f'<span class="verdict-{esc(verdict)}">{esc(VERDICT_WORDS.get(verdict, verdict))}</span>'
+        ),
+        *(dash() if parameter[key] is None else esc(share(parameter[key])) for key in _SHARES),
+    ]
+
+
+def _alternatives(alternatives: list[str]) -> Html:
+    if not alternatives:
+        return Html("")
+    items = join(Html(f"<li>{typeset(text)}</li>") for text in alternatives)
+    return Html(f'<h3 class="sub">Instead of master weights</h3><ul class="plain">{items}</ul>')

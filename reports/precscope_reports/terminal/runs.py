@@ -1,0 +1,87 @@
+"""The training runs side by side, FP32 first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from precscope_reports.phrases import DASH, byte_size, count, duration, number
+from precscope_reports.terminal.page import Page
+
+METRICS_SHOWN = 1
+STATE = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "saved_tensor_bytes")
+
+Run = Mapping[str, Any]
+
+
+def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType]:
+    """Loss, metric, skipped steps, time and memory of each recipe."""
+    runs: Sequence[Run] = result["runs"]
+    if not runs:
+        return
+    yield page.heading("Training runs")
+    yield page.note(_setting(runs[0]))
+    metrics = list(runs[0]["metrics"])[:METRICS_SHOWN]
+    headers = ("recipe", "final loss", "vs fp32", *metrics, "skipped", "step", "memory")
+    yield page.table(headers, [_row(run, runs, metrics, page) for run in runs])
+    yield from _notes(runs, page)
+
+
+def _setting(first: Run) -> str:
+    start = number(first["first_loss"])
+    return f"{first['steps']} steps each, seed {first['seed']}, from a loss of {start}"
+
+
+def _row(run: Run, runs: Sequence[Run], metrics: Sequence[str], page: Page) -> tuple[Text, ...]:
+    diverged = run["diverged_at"] is not None
+    cells = (
+        (run["recipe"] + ("*" if run["simulated"] else ""), ""),
+        ("diverged" if diverged else number(run["final_loss"]), "red" if diverged else ""),
+        (_difference(run, runs[0]), ""),
+        *((number(run["metrics"].get(name)), "") for name in metrics),
+        (count(run["skipped_steps"]), "yellow" if run["skipped_steps"] else ""),
+        (duration((run["step_ms"] or {}).get("median")), "dim" if run["simulated"] else ""),
+        (byte_size(_memory_bytes(run)), ""),
+    )
+    return tuple(page.text(*cell) for cell in cells)
+
+
+def _difference(run: Run, baseline: Run) -> str:
+    """Final loss against that of the baseline, in per cent of the latter."""
+    final, base = run["final_loss"], baseline["final_loss"]
+    usable = isinstance(final, int | float) and isinstance(base, int | float) and base
+    if run is baseline or not usable or run["diverged_at"] is not None:
+        return DASH
+    change = 100 * (final / base - 1)
+    if not math.isfinite(change) or abs(change) >= 1e4:
+        return DASH
+    if abs(change) < 0.005:
+        return "<0.01 %" if change else "same"
+    return f"{change:+.2f} %" if abs(change) < 9.995 else f"{change:+.1f} %"
+
+
+def _memory_bytes(run: Run) -> int | None:
+    if run["peak_memory_bytes"] is not None:
+        return int(run["peak_memory_bytes"])
+    parts = [run[part] for part in STATE if run[part] is not None]
+    return sum(parts) if parts else None
+
+
+def _notes(runs: Sequence[Run], page: Page) -> Iterator[Text]:
+    for run in runs:
+        if run["diverged_at"] is not None:
+            reason = f": {run['diverged_reason']}" if run["diverged_reason"] else ""
+            yield page.note(f"{run['recipe']} diverged at step {run['diverged_at']}{reason}", "red")
+    if any(run["simulated"] for run in runs):
+        yield page.note(
+            "* simulated: values are stored in half precision, slow kernels compute in FP32. "
+            "Losses and memory are meaningful, step times are not."
+        )
+    if any(run["peak_memory_bytes"] is None for run in runs):
+        yield page.note(
+            "Memory: weights, gradients, optimizer state and the largest set of saved tensors."
+        )

@@ -1,0 +1,177 @@
+"""The whole flow on a small model file: what is recorded, and that observing changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from precscope import build_result
+from precscope.analysis import AnalysisOptions, analyze, train_only
+from precscope.errors import UsageError, WorkloadError
+from precscope.recording import Recording
+from precscope.workload import load_workload
+
+MODEL = """
+import torch
+from torch import nn
+
+def model():
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True), nn.Dropout(0.1), nn.Linear(16, 4)
+    )
+
+def batches():
+    while True:
+        x = torch.randn(32, 8)
+        yield x, x[:, :4].argmax(1)
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+def optimizer(model):
+    return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+
+def evaluate(model):
+    x = torch.randn(256, 8)
+    return {"accuracy": float((model(x).argmax(1) == x[:, :4].argmax(1)).float().mean())}
+"""
+
+
+class Phases:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def phase(self, name: str, total: int | None) -> None:
+        self.names.append(name)
+
+    def advance(self, done: int, note: str = "") -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, dict[str, Any], Phases]:
+    folder = tmp_path_factory.mktemp("analysis")
+    (folder / "small.py").write_text(MODEL)
+    phases = Phases()
+    options = AnalysisOptions(steps=20, recipe_steps=30, device="cpu")
+    workload = load_workload(folder / "small.py")
+    recording = analyze(workload, folder / "run.precscope", options, "command", phases)
+    return recording, build_result(recording), phases
+
+
+def test_observers_and_probes_leave_the_losses_bit_identical(analysis: Any) -> None:
+    recording, result, _ = analysis
+    observed = [s.loss for s in recording.steps]
+    plain = result["runs"][0]
+    assert plain["recipe"] == "fp32"
+    assert observed == plain["losses"][:20]
+
+
+def test_every_recipe_was_trained_and_fp32_first(analysis: Any) -> None:
+    _, result, phases = analysis
+    names = [run["recipe"] for run in result["runs"]]
+    assert names == [
+        "fp32", "advised", "fp16", "bf16", "paper", "paper-no-scaling", "paper-no-master",
+    ]  # fmt: skip
+    assert phases.names[0] == "observe fp32"
+    assert phases.names[-7:] == [f"train {name}" for name in names]
+    for run in result["runs"]:
+        assert run["steps"] == 30
+        assert run["final_loss"] < run["first_loss"]
+        assert run["simulated"] == (run["recipe"] not in ("fp32", "bf16"))
+
+
+def test_all_four_kinds_were_observed_at_every_place(analysis: Any) -> None:
+    _, result, _ = analysis
+    seen: dict[str, set[str]] = {}
+    for site in result["sites"]:
+        seen.setdefault(site["kind"], set()).add(site["name"])
+    assert seen["activation"] == {"0", "1", "2", "3", "4"}
+    assert seen["activation_gradient"] == {"0", "1", "2", "3", "4"}
+    assert seen["weight"] == {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"}
+    assert seen["weight_gradient"] == seen["weight"]
+    assert all(site["observations"] == 20 for site in result["sites"])
+
+
+def test_the_loss_scale_was_decided_by_a_real_backward(analysis: Any) -> None:
+    _, result, _ = analysis
+    advice = result["loss_scale"]
+    assert advice["verdict"] == "not_needed"
+    assert advice["probe_batches"] == 4
+    tried = [p for p in advice["curve"] if p["gradient_error"] is not None]
+    assert len(tried) >= 4
+    assert advice["minimum_log2"] <= 0 < advice["maximum_log2"]
+
+
+def test_the_cost_of_observing_is_measured(analysis: Any) -> None:
+    timing = analysis[1]["timing"]
+    assert timing["overhead_ratio"] == timing["observed_step_ms"] / timing["plain_step_ms"]
+    assert timing["observer_memory_bytes"] > 0
+    assert timing["nvml"] is None
+    assert timing["nvml_reason"]
+
+
+def test_the_result_is_strict_json_and_a_function_of_the_file(analysis: Any) -> None:
+    recording, result, _ = analysis
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert build_result(Recording.open(recording.path)) == result
+
+
+def test_training_alone_records_runs_and_no_sites(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(MODEL)
+    options = AnalysisOptions(recipes=("bf16",), recipe_steps=3)
+    workload = load_workload(tmp_path / "small.py")
+    recording = train_only(workload, tmp_path / "r.precscope", options, "command", Phases())
+    result = build_result(recording)
+    assert [run["recipe"] for run in result["runs"]] == ["fp32", "bf16"]
+    assert result["sites"] == []
+    assert result["loss_scale"]["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize("name", ["advised", "fp12"])
+def test_a_recipe_that_cannot_be_trained_is_refused_before_anything_runs(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "small.py").write_text(MODEL)
+    options = AnalysisOptions(recipes=(name,))
+    workload = load_workload(tmp_path / "small.py")
+    with pytest.raises(UsageError, match=name):
+        train_only(workload, tmp_path / "r.precscope", options, "command", Phases())
+    assert not (tmp_path / "r.precscope").exists()
+
+
+def test_a_nan_at_step_0_names_the_fault(tmp_path: Path) -> None:
+    text = MODEL.replace("batch[1])\n", "batch[1]) * float('nan')\n", 1)
+    (tmp_path / "small.py").write_text(text)
+    workload = load_workload(tmp_path / "small.py")
+    with pytest.raises(WorkloadError, match=r"(?i)nan|finite"):
+        analyze(workload, tmp_path / "r.precscope", AnalysisOptions(), "command", Phases())
+
+
+def test_what_was_observed_survives_an_interruption(tmp_path: Path) -> None:
+    class Interrupting(Phases):
+        def advance(self, done: int, note: str = "") -> None:
+            if done == 7:
+                raise KeyboardInterrupt
+
+    (tmp_path / "small.py").write_text(MODEL)
+    workload = load_workload(tmp_path / "small.py")
+    with pytest.raises(KeyboardInterrupt):
+        analyze(workload, tmp_path / "r.precscope", AnalysisOptions(), "command", Interrupting())
+    result = build_result(Recording.open(tmp_path / "r.precscope"))
+    assert result["coverage"]["observed_steps"] == 7
+    assert result["runs"] == []
+
+
+def test_a_loss_that_turns_nan_is_reported_with_what_came_before(tmp_path: Path) -> None:
+    text = MODEL.replace("SGD(model.parameters(), 0.1, momentum=0.9)",
+                         "SGD(model.parameters(), 1e30)")  # fmt: skip
+    (tmp_path / "small.py").write_text(text)
+    workload = load_workload(tmp_path / "small.py")
+    options = AnalysisOptions(steps=12, recipe_steps=5, recipes=("fp32", "advised"))
+    result = build_result(analyze(workload, tmp_path / "r.precscope", options, "command", Phases()))
+    assert any(f["rule"] == "non_finite" for f in result["findings"])
+    assert json.dumps(result, allow_nan=False)
