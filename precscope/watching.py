@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from precscope.environment import environment
 from precscope.monitor import Monitor, Schedule
 from precscope.monitor.schedule import StepFilter
-from precscope.monitor.state import KINDS
+from precscope.monitor.state import KINDS, checked_kinds
 from precscope.recording import RecordingWriter
 
 
@@ -96,6 +96,7 @@ def watch(
         UsageError: a wrong schedule or kind.
     """
     chosen = schedule if schedule is not None else Schedule(every, start, stop)
+    kinds = checked_kinds(kinds)
     writer = RecordingWriter(path, {"title": type(model).__name__}, overwrite=overwrite)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     writer.put_document("environment", environment(device, torch.initial_seed(), _command()))

@@ -33,7 +33,8 @@ class Evidence:
 
     def screen_minimum(self) -> tuple[int, str] | None:
         """Smallest scale by the histograms, and the site that sets it."""
-        return screen_minimum(self.gradients)
+        room = self.headroom()
+        return screen_minimum(self.gradients, None if room is None else room.maximum_log2)
 
     def headroom(self) -> Headroom | None:
         """Largest safe scale by the largest gradients of the steps."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from precscope.advice.arbiter import Arbitration
 from precscope.advice.headroom import Headroom
-from precscope.advice.screen import GradientSite, ScreenPoint, minimum_log2_scale, screen_point
+from precscope.advice.screen import GradientSite, ScreenPoint, screen_point, site_minimum
 
 LossScaleVerdict = Literal["not_needed", "static", "dynamic", "impossible", "unknown"]
 
@@ -47,9 +47,16 @@ class LossScaleAdvice:
     curve: tuple[ScreenPoint, ...]
 
 
-def screen_minimum(sites: list[GradientSite]) -> tuple[int, str] | None:
-    """The screen's minimum over all gradient sites, and the site that sets it."""
-    needs = [(minimum_log2_scale(h), f"{s.name} ({s.kind.replace('_', ' ')})") for s, h in sites]
+def screen_minimum(sites: list[GradientSite], maximum_log2: int | None) -> tuple[int, str] | None:
+    """The screen's minimum over all gradient sites, and the site that sets it.
+
+    Args:
+        sites: gradient sites at risk.
+        maximum_log2: largest safe scale, None if unknown; see ``site_minimum``.
+    """
+    needs = [
+        (site_minimum(h, maximum_log2), f"{s.name} ({s.kind.replace('_', ' ')})") for s, h in sites
+    ]
     return max(needs, key=lambda n: n[0]) if needs else None
 
 
@@ -67,7 +74,7 @@ def advise_loss_scale(
         maximum_site: name of the site that sets the upper bound.
         arbitration: what the shadow backward found, None if it did not run.
     """
-    screened = screen_minimum(sites)
+    screened = screen_minimum(sites, None if room is None else room.maximum_log2)
     if screened is None or room is None:
         return _unknown()
     minimum, site, how = _minimum(screened, arbitration)
@@ -105,7 +112,7 @@ def _minimum(
         f"gradient error is within twice the FP16 floor, or 1 % (the histogram screen alone says "
         f"2^{screened[0]})"
     )
-    return arbitration.minimum_log2, arbitration.minimum_parameter or screened[1], how
+    return arbitration.minimum_log2, arbitration.minimum_parameter, how
 
 
 def _verdict(minimum: int, room: Headroom) -> LossScaleVerdict:

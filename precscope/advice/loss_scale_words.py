@@ -35,7 +35,8 @@ def loss_scale_verdict(advice: LossScaleAdvice) -> Verdict:
             f"{advice.maximum_site} overflows above 2^{top}."
         )
         return Verdict("loss_scale", "critical", sentence, code)
-    window = f"2^{low} is needed (by {advice.minimum_site}), up to 2^{top} is safe"
+    by = f" (by {advice.minimum_site})" if advice.minimum_site else ""
+    window = f"2^{low} is needed{by}, up to 2^{top} is safe"
     if advice.verdict == "static":
         sentence = f"Scale the loss by 2^{k} = {2.0 ** (k or 0):g}: {window}."
     else:

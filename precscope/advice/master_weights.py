@@ -15,6 +15,7 @@ from precscope.advice.findings import Finding, Severity, Verdict
 from precscope.facts import RetentionSums, UpdateWindow
 
 Need = Literal["required", "advised", "not_needed", "unknown"]
+ParameterVerdict = Need | Literal["stays_fp32"]
 
 REQUIRED_BELOW = 0.8
 ADVISED_BELOW = 0.95
@@ -44,7 +45,8 @@ class ParameterRetention:
         below_2_24_fraction: non-zero updates smaller than 2^-24.
         ratio_above_2048_fraction: non-zero updates under 1/2048 of their weight.
         learning_rate: at the last observed step.
-        verdict: required, advised or not_needed for this parameter.
+        verdict: what this parameter needs; ``stays_fp32`` if no half precision run would store
+            it in FP16.
     """
 
     name: str
@@ -58,7 +60,7 @@ class ParameterRetention:
     below_2_24_fraction: float | None
     ratio_above_2048_fraction: float | None
     learning_rate: float | None
-    verdict: Need
+    verdict: ParameterVerdict
 
 
 def parameter_retention(
@@ -83,7 +85,7 @@ def parameter_retention(
         below_2_24_fraction=_share(sum(w.below_2_24 for w in windows), nonzero),
         ratio_above_2048_fraction=_share(sum(w.ratio_above_2048 for w in windows), nonzero),
         learning_rate=windows[-1].learning_rate,
-        verdict=_need(by_factor),
+        verdict=_need(by_factor) if at_risk else "stays_fp32",
     )
 
 

@@ -5,7 +5,9 @@
     k_L = max over sites of the smallest k with M_s(k) <= 1e-3 and N_s(k) <= 0.05
 
 Count overstates the harm and energy understates it, because flushed values share a sign and add
-up coherently; L1 mass is the least bad proxy. It is a screen: the shadow backward decides.
+up coherently; L1 mass is the least bad proxy. The count is therefore obeyed as far as scaling is
+free, up to the largest safe scale, and never beyond: the bias of an attention's keys, whose true
+gradient is zero, holds nothing but noise by count. It is a screen: the shadow backward decides.
 """
 
 from __future__ import annotations
@@ -49,26 +51,37 @@ def gradient_sites(sites: list[tuple[Site, ExponentHistogram]]) -> list[Gradient
     return [(s, h) for s, h in sites if s.kind in GRADIENT_KINDS and at_risk(s) and h.nonzero > 0]
 
 
-def minimum_log2_scale(histogram: ExponentHistogram) -> int:
+def site_minimum(histogram: ExponentHistogram, maximum_log2: int | None) -> int:
+    """The site's smallest scale; above ``maximum_log2``, if given, by its mass alone."""
+    need = minimum_log2_scale(histogram)
+    if maximum_log2 is None or need <= maximum_log2:
+        return need
+    return max(minimum_log2_scale(histogram, judge_count=False), maximum_log2)
+
+
+def minimum_log2_scale(histogram: ExponentHistogram, judge_count: bool = True) -> int:
     """Smallest k for which the site loses neither 1e-3 of its mass nor 5 % of its values.
 
     Both shares fall as k rises, so the answer is found by bisection; it is exact to the bit.
+
+    Args:
+        histogram: the site's gradients at true scale.
+        judge_count: False to look at the mass only.
     """
     low, high = FP16.log2_flush_threshold - MAX_EXPONENT - 1, -MIN_EXPONENT
     while high - low > 1:
         middle = (low + high) // 2
-        if _kept(histogram, middle):
+        if _kept(histogram, middle, judge_count):
             high = middle
         else:
             low = middle
     return high
 
 
-def _kept(histogram: ExponentHistogram, k: int) -> bool:
-    return (
-        histogram.flushed_fraction(FP16, k) <= COUNT_LOST_LIMIT
-        and histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
-    )
+def _kept(histogram: ExponentHistogram, k: int, judge_count: bool) -> bool:
+    if judge_count and histogram.flushed_fraction(FP16, k) > COUNT_LOST_LIMIT:
+        return False
+    return histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
 
 
 def screen_point(sites: list[GradientSite], k: int) -> ScreenPoint:

@@ -94,8 +94,8 @@ class ModuleHooks:
         self.seen_modules.add(name)
         if self._state.activations and _graph_task() == -1:
             site = output_name(name, position)
-            entry = self._book.entry(site, "activation", tensor, type(module).__name__)
-            self._observe(tensor, entry.row)
+            row = self._book.row(site, "activation", tensor, type(module).__name__)
+            self._observe(tensor, row)
         if self._state.activation_gradients and tensor.requires_grad:
             tensor.register_hook(self._gradient_hook(name, position, type(module).__name__))
 
@@ -119,8 +119,8 @@ class ModuleHooks:
             if self._guard.any and self._guard.disabled(site):
                 return
             try:
-                entry = self._book.entry(site, "activation_gradient", gradient, module_type)
-                self._observe(gradient, entry.row)
+                row = self._book.row(site, "activation_gradient", gradient, module_type)
+                self._observe(gradient, row)
             except Exception:  # noqa: BLE001 - an observer must not stop the user's program
                 self._guard.failed(site)
 

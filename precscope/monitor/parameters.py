@@ -79,8 +79,7 @@ class ParameterHooks:
         if values is None:
             self.skipped[name] = f"gradient layout {gradient.layout} is not read"
             return
-        entry = self._book.entry(name, "weight_gradient", values, owner)
-        self._observe(values, entry.row)
+        self._observe(values, self._book.row(name, "weight_gradient", values, owner))
 
     def observe_weights(self) -> None:
         """Observe every parameter as it is now: called before the optimizer moves it."""
@@ -90,8 +89,7 @@ class ParameterHooks:
             if self._guard.any and self._guard.disabled(name):
                 continue
             try:
-                entry = self._book.entry(name, "weight", parameter, owner)
-                self._observe(parameter, entry.row)
+                self._observe(parameter, self._book.row(name, "weight", parameter, owner))
             except Exception:  # noqa: BLE001 - an observer must not stop the user's program
                 self._guard.failed(name)
 

@@ -40,18 +40,20 @@ class SiteBook:
         self.entries: list[Entry] = []
         self.by_key: dict[tuple[str, SiteKind], Entry] = {}
 
-    def entry(self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str) -> Entry:
-        """The entry for a place, opened from ``tensor`` on the first call.
+    def row(
+        self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str
+    ) -> torch.Tensor:
+        """The row for a place, opened from ``tensor`` on the first call.
 
         A module that moves to another device gets a row there; its site stays the same.
         """
         found = self.by_key.get((name, kind))
         if found is None:
-            return self._open(name, kind, tensor, module_type)
-        if found.device != tensor.device:
+            found = self._open(name, kind, tensor, module_type)
+        elif found.device != tensor.device:
             found.device = tensor.device
             found.row = self._rows.new_row(found.index, tensor.device)
-        return found
+        return found.row
 
     def _open(self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str) -> Entry:
         site = Site(

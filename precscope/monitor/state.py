@@ -31,16 +31,8 @@ class State:
 
     @classmethod
     def of_kinds(cls, kinds: Iterable[str]) -> State:
-        """A state that observes the given kinds only.
-
-        Raises:
-            UsageError: an unknown kind; the message lists those that exist.
-        """
-        wanted = set(kinds)
-        unknown = wanted - set(KINDS)
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise UsageError(f"unknown kind {names}: choose among {', '.join(KINDS)}")
+        """A state that observes the given kinds only; see ``checked_kinds``."""
+        wanted = checked_kinds(kinds)
         return cls(
             activations="activation" in wanted,
             activation_gradients="activation_gradient" in wanted,
@@ -48,3 +40,16 @@ class State:
             weight_gradients="weight_gradient" in wanted,
             updates=UPDATES in wanted,
         )
+
+
+def checked_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    """The kinds, if all of them exist.
+
+    Raises:
+        UsageError: an unknown kind; the message lists those that exist.
+    """
+    found = tuple(kinds)
+    unknown = sorted(set(found) - set(KINDS))
+    if unknown:
+        raise UsageError(f"unknown kind {', '.join(unknown)}: choose among {', '.join(KINDS)}")
+    return found

@@ -69,6 +69,7 @@ class UpdateSampler:
         self._padding = [
             torch.zeros(SAMPLES - s.view.numel(), device=device) for s in self._samples
         ]
+        self._factors = torch.tensor(UPDATE_FACTORS, device=device).view(-1, 1, 1)
         self._device = device
         self._before: torch.Tensor | None = None
         self._reset()
@@ -84,7 +85,7 @@ class UpdateSampler:
 
     def _reset(self) -> None:
         count = len(self._samples)
-        shape = (len(UPDATE_FACTORS), _SUMS, count)
+        shape = (_SUMS, len(UPDATE_FACTORS), count)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._reasons = torch.zeros((2, count), dtype=torch.float64, device=self._device)
         self._carried: torch.Tensor | None = None
@@ -110,9 +111,8 @@ class UpdateSampler:
             return
         update = self._gather() - before
         weight16 = before.half().float()
-        for i, factor in enumerate(UPDATE_FACTORS):
-            scaled = update if factor == 1.0 else update * factor
-            self._sums[i] += _retention_sums((weight16 + scaled).half().float() - weight16, scaled)
+        scaled = update * self._factors
+        self._sums += _retention_sums((weight16 + scaled).half().float() - weight16, scaled)
         self._add_reasons(before, update)
         self._carry(weight16, update)
         self._steps.append(step)
@@ -163,23 +163,28 @@ class UpdateSampler:
             learning_rate=None if rate is None else float(rate),  # type: ignore[arg-type]
             below_2_24=int(reasons[0]),
             ratio_above_2048=int(reasons[1]),
-            single=tuple(_to_sums(f, sums[j]) for j, f in enumerate(UPDATE_FACTORS)),
+            single=tuple(_to_sums(f, sums[:, j]) for j, f in enumerate(UPDATE_FACTORS)),
             accumulated=None if accumulated is None else _to_sums(1.0, accumulated[:, i]),
         )
 
 
 def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-    """``(5, parameters)`` float64: <d,u>, <u,u>, |d-u|^2, lost and non-zero updates."""
+    """``(5, ..., parameters)`` float64: <d,u>, <u,u>, |d-u|^2, lost and non-zero updates.
+
+    Args:
+        kept: what FP16 weights move by, shape ``(..., parameters, samples)``.
+        update: what they should move by, same shape.
+    """
     d, u = kept.double(), update.double()
     nonzero = update != 0
     noise = d - u
     return torch.stack(
         [
-            (d * u).sum(1),
-            (u * u).sum(1),
-            (noise * noise).sum(1),
-            (nonzero & (kept == 0)).sum(1).double(),
-            nonzero.sum(1).double(),
+            (d * u).sum(-1),
+            (u * u).sum(-1),
+            (noise * noise).sum(-1),
+            (nonzero & (kept == 0)).sum(-1).double(),
+            nonzero.sum(-1).double(),
         ]
     )
 

@@ -40,6 +40,7 @@ VERDICT_WORDS: Mapping[str, str] = {
     "required": "required",
     "advised": "advised",
     "unknown": "unknown",
+    "stays_fp32": "stays FP32",
 }
 
 

@@ -151,6 +151,14 @@ def test_the_arbiter_overrules_the_screen() -> None:
     assert (advice.minimum_log2, advice.verdict) == (0, "not_needed")
 
 
+def test_noise_by_count_does_not_make_scaling_impossible() -> None:
+    keys = [2.0**-45] * 30 + [2.0**-12] * 70
+    made = recording([("bias", "weight_gradient", keys), ("loud", "weight_gradient", [4.0])])
+    advice = advise(made).loss_scale
+    assert advice.maximum_log2 == 11
+    assert (advice.minimum_log2, advice.verdict) == (11, "dynamic")
+
+
 def test_no_gradient_at_all_is_unknown() -> None:
     advice = advise(recording([("head", "activation", [1.0])]))
     assert advice.loss_scale.verdict == "unknown"

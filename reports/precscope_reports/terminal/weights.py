@@ -35,9 +35,11 @@ def master_weights(result: Mapping[str, Any], page: Page) -> Iterator[Renderable
     yield page.note(_legend(len(parameters)))
 
 
-def _kept(parameter: Parameter) -> float:
+def _kept(parameter: Parameter) -> tuple[bool, float]:
+    """Sorting key: what stays in FP32 last, otherwise the least retention first."""
     retention = parameter["retention"]
-    return float("inf") if retention is None else float(retention)
+    stays_fp32 = parameter["verdict"] == "stays_fp32"
+    return stays_fp32, float("inf") if retention is None else float(retention)
 
 
 def _row(parameter: Parameter, page: Page) -> tuple[Text | str, ...]:

@@ -66,9 +66,10 @@ def _table(parameters: list[dict[str, Any]]) -> Html:
     )
 
 
-def _retention(parameter: dict[str, Any]) -> float:
+def _retention(parameter: dict[str, Any]) -> tuple[bool, float]:
+    """Sorting key: what stays in FP32 last, otherwise the least retention first."""
     value = parameter["retention"]
-    return 2.0 if value is None else float(value)
+    return parameter["verdict"] == "stays_fp32", 2.0 if value is None else float(value)
 
 
 def _row(parameter: dict[str, Any]) -> list[Html]:

@@ -6,11 +6,14 @@ const FACTORS = [
   { key: "retention_0_01", title: "a hundredth of it", symbol: "triangle-up", colour: "--line-3", size: 9 },
 ];
 
+// 1 for what a half precision run leaves in FP32, which is listed last.
+const stays = (parameter) => (parameter.verdict === "stays_fp32" ? 1 : 0);
+
 function drawRetention() {
   const element = document.getElementById("retention");
   if (!element) return;
   const worst = report.parameters.filter((parameter) => FACTORS.some(({ key }) => isNumber(parameter[key])))
-    .sort((a, b) => (a.retention ?? 2) - (b.retention ?? 2)).slice(0, MOST_PARAMETERS);
+    .sort((a, b) => stays(a) - stays(b) || (a.retention ?? 2) - (b.retention ?? 2)).slice(0, MOST_PARAMETERS);
   const y = worst.map((_, row) => row);
   const narrow = isNarrow();
   Plotly.react(element, FACTORS.map((factor) => factorTrace(factor, worst, y)), layout({
