@@ -17,6 +17,7 @@ from precscope.monitor import Monitor, Schedule
 from precscope.monitor.schedule import StepFilter
 from precscope.monitor.state import KINDS, checked_kinds
 from precscope.recording import RecordingWriter
+from precscope.training.master_weights import convertible_parameters
 
 
 class Watch:
@@ -100,6 +101,7 @@ def watch(
     writer = RecordingWriter(path, {"title": type(model).__name__}, overwrite=overwrite)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     writer.put_document("environment", environment(device, torch.initial_seed(), _command()))
+    writer.put_document("half_weights", list(convertible_parameters(model)))
     monitor = Monitor(
         model,
         optimizer,

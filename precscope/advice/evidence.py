@@ -8,7 +8,6 @@ from precscope.advice.arbiter import Arbitration, arbitrate
 from precscope.advice.headroom import Headroom, headroom
 from precscope.advice.loss_scale import screen_minimum
 from precscope.advice.master_weights import ParameterRetention, parameter_retention
-from precscope.advice.risk import at_risk
 from precscope.advice.screen import GradientSite, gradient_sites
 from precscope.facts import Site
 from precscope.histogram import ExponentHistogram
@@ -55,9 +54,17 @@ class Evidence:
     @cached_property
     def retention(self) -> list[ParameterRetention]:
         """Update retention of every parameter, in the order of the model."""
-        risky = {s.name for s, _ in self.sites if s.kind == "weight" and at_risk(s)}
-        known = {s.name for s, _ in self.sites if s.kind == "weight"}
+        half = self._half_weights
         return [
-            parameter_retention(name, list(windows), name in risky or name not in known)
+            parameter_retention(name, list(windows), half is None or name in half)
             for name, windows in self.recording.updates.items()
         ]
+
+    @cached_property
+    def _half_weights(self) -> set[str] | None:
+        """Parameters that a recipe with FP16 weights converts, None if that is not recorded.
+
+        Not those that autocast casts: an embedding is not cast, and is an FP16 weight all the same.
+        """
+        names = self.recording.document("half_weights")
+        return None if names is None else set(names)

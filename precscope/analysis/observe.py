@@ -12,6 +12,7 @@ from precscope.analysis.options import AnalysisOptions, Progress
 from precscope.monitor import Monitor, Schedule
 from precscope.probes.autocast_dtypes import autocast_dtypes
 from precscope.recording import RecordingWriter
+from precscope.training.master_weights import convertible_parameters
 from precscope.workload import Session, Workload, check_first_loss
 
 WINDOWS = 16
@@ -47,6 +48,7 @@ def observe(
     check_first_loss(workload.session(options.seed, str(device)))
     session = workload.session(options.seed, str(device))
     dtypes = _dtypes(session)
+    writer.put_document("half_weights", list(convertible_parameters(session.model)))
     observed = -(-options.steps // options.every)
     monitor = Monitor(
         session.model,

@@ -110,8 +110,16 @@ def test_a_schedule_that_ends_where_updates_vanish_is_required() -> None:
 
 def test_a_weight_that_stays_in_float32_needs_no_copy() -> None:
     updates = {"p": [update_window("p", (0.0, 0.0, 0.0))]}
-    advice = advise(recording([("p", "weight", [1.0])], "float32", updates))
+    advice = advise(recording([], updates=updates, half_weights=["q"]))
     assert advice.master_weights == "unknown"
+    assert advice.retention[0].verdict == "stays_fp32"
+
+
+def test_an_embedding_that_autocast_does_not_cast_is_an_fp16_weight_all_the_same() -> None:
+    updates = {"embed.weight": [update_window("embed.weight", (0.1, 0.0, 0.0))]}
+    sites = [("embed.weight", "weight", [1.0])]
+    made = recording(sites, "float32", updates, half_weights=["embed.weight"])  # type: ignore[arg-type]
+    assert advise(made).master_weights == "required"
 
 
 def run(recipe: str, final: float | None, diverged: int | None = None) -> dict[str, Any]:
