@@ -50,7 +50,7 @@ def main() -> None:
 def report(quick: bool) -> Iterator[str]:
     """The markdown lines: circumstances, then one section per experiment."""
     started = time.perf_counter()
-    yield from _circumstances(quick)
+    yield from circumstances(f"python benchmarks/validation.py{' --quick' if quick else ''}")
     yield from _section(validation_updates.__doc__)
     yield from validation_updates.table(*((1, 600) if quick else (5, 1500)))
     yield from _section(validation_gradients.__doc__)
@@ -60,17 +60,18 @@ def report(quick: bool) -> Iterator[str]:
     yield f"Took {time.perf_counter() - started:.0f} s."
 
 
-def write_section(path: Path, section: str) -> None:
+def write_section(path: Path, section: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what is between the marks in ``path``; a missing file is made first."""
     page = path.read_text(encoding="utf-8") if path.exists() else PAGE
-    if BEGIN not in page or END not in page:
-        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}: add them where the tables go")
-    head, rest = page.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    path.write_text(f"{head}{BEGIN}\n{section}\n{END}{tail}", encoding="utf-8")
+    if begin not in page or end not in page:
+        raise SystemExit(f"{path} lacks the lines {begin} and {end}: add them where the tables go")
+    head, rest = page.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    path.write_text(f"{head}{begin}\n{section}\n{end}{tail}", encoding="utf-8")
 
 
-def _circumstances(quick: bool) -> Iterator[str]:
+def circumstances(command: str) -> Iterator[str]:
+    """When, where and with which versions ``command`` is run, as a markdown list."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     yield f"- Date: {today}"
     yield f"- Machine: {_processor()}, one thread"
@@ -78,7 +79,7 @@ def _circumstances(quick: bool) -> Iterator[str]:
         f"- Versions: Python {platform.python_version()}, torch {torch.__version__},"
         f" scikit-learn {sklearn.__version__}"
     )
-    yield f"- Command: `python benchmarks/validation.py{' --quick' if quick else ''}`"
+    yield f"- Command: `{command}`"
 
 
 def _section(doc: str | None) -> Iterator[str]:

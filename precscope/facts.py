@@ -28,8 +28,9 @@ class Site:
         kind: what is stored there.
         shape: shape when first seen.
         dtype: torch dtype name when first seen, for example ``"float32"``.
-        autocast_dtype: dtype the same tensor has under FP16 autocast, from one real autocast
-            step; None where that was not measured. A site that stays float32 is not at risk.
+        autocast_dtype: dtype the same tensor has in half precision training (FP16 weights, FP16
+            autocast), from one real step of it; None where that was not measured. A site that
+            stays float32 is not at risk.
         module_type: class name of the module, or of the module that owns the parameter.
         order: position in the order in which sites were first seen.
     """

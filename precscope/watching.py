@@ -7,17 +7,18 @@ import os
 import sys
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from precscope.arithmetic.storage import convertible_parameters
 from precscope.environment import environment
 from precscope.monitor import Monitor, Schedule
 from precscope.monitor.schedule import StepFilter
 from precscope.monitor.state import KINDS, checked_kinds
 from precscope.recording import RecordingWriter
-from precscope.training.master_weights import convertible_parameters
 
 
 class Watch:
@@ -61,8 +62,9 @@ class Watch:
 
 def watch(
     model: nn.Module,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
     *,
+    scaler: Any = None,
     path: str | os.PathLike[str] = "run.precscope",
     every: int = 10,
     start: int = 0,
@@ -77,7 +79,11 @@ def watch(
 
     Args:
         model: the module that is trained; call it as before.
-        optimizer: its optimizer, whose steps are counted; without one, training forwards are.
+        optimizer: its optimizer, or several of them. A step ends when each has stepped once;
+            without an optimizer, training forwards are counted.
+        scaler: the ``GradScaler`` that scales the loss: gradients are then recorded at their true
+            scale, and skipped updates are told apart. One that is not given is found at the
+            first update that it lets pass; loss scaling by hand cannot be seen.
         path: the Recording to write.
         every: observe every n-th step.
         start: first observed step.
@@ -96,6 +102,7 @@ def watch(
         RecordingError: the Recording cannot be written at ``path``.
         UsageError: a wrong schedule or kind.
     """
+    model = getattr(model, "_orig_mod", model)
     chosen = schedule if schedule is not None else Schedule(every, start, stop)
     kinds = checked_kinds(kinds)
     writer = RecordingWriter(path, {"title": type(model).__name__}, overwrite=overwrite)
@@ -110,6 +117,7 @@ def watch(
         kinds=kinds,
         include=include,
         exclude=exclude,
+        scaler=scaler,
     )
     return Watch(monitor, writer)
 

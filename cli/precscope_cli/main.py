@@ -21,6 +21,7 @@ Examples:
     commands_in={
         "analyze": "precscope_cli.analyze:analyze",
         "train": "precscope_cli.train:train",
+        "scale-sweep": "precscope_cli.scale_sweep:scale_sweep",
         "report": "precscope_cli.report:report",
         "doctor": "precscope_cli.doctor:doctor",
     },

@@ -63,6 +63,13 @@ def _recipes(
     return ("fp32", *dict.fromkeys(name for name in names if name != "fp32"))
 
 
+def _recipe_files(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[Path, ...]
+) -> tuple[Path, ...] | None:
+    # Absolute: the model file may change the working directory before the recipe is trained.
+    return tuple(path.absolute() for path in value) or None
+
+
 def _debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     invocation = ctx.find_object(Invocation)
     if invocation is not None:
@@ -149,6 +156,28 @@ def recipe_steps_option(*names: str) -> Option:
         type=click.IntRange(min=1),
         metavar="N",
         help="Training steps of each recipe.  [default: 100]",
+    )
+
+
+recipe_file_option = click.option(
+    "recipe_files",
+    "--recipe",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    callback=_recipe_files,
+    help="Also train with the recipe saved in FILE, under its name. May be repeated.",
+)
+
+
+def seeds_option(others: str) -> Option:
+    """``--seeds``, with what is compared and the default named in its help."""
+    return click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Train fp32 and {others} on N seeds in a row, to state parity against FP32's "
+        "own spread.  [default: 3 where that takes up to 20 s per recipe, else 1]",
     )
 
 

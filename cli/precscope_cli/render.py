@@ -63,7 +63,7 @@ def render(job: RenderJob) -> Rendered:
         PrecscopeError: a file cannot be written.
     """
     result = _result(job.recordings)
-    if not (result["coverage"]["observed_steps"] or result["runs"]):
+    if not (result["coverage"]["observed_steps"] or result["runs"] or result["scale_sweep"]):
         return Rendered("", is_empty=True)
     encoded = json.dumps(result, allow_nan=False, separators=(",", ":")) + "\n"
     for path in job.json:

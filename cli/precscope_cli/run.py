@@ -6,15 +6,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from precscope.errors import PrecscopeError
+from precscope.script import Script
 from precscope_cli.application import INTERRUPTED
 from precscope_cli.fresh import render_fresh
 from precscope_cli.options import Request
@@ -30,7 +31,11 @@ from precscope_cli.output import (
 )
 from precscope_cli.progress import Display, display_for
 from precscope_cli.render import RenderJob, Shown
+from precscope_cli.script import display_beside_script, longer_command, record_script
 from precscope_cli.streams import look_of, put, tell
+
+Entry = Literal["analyze", "train_only", "scale_sweep"]
+"""The function of the library behind a command."""
 
 LONGER = 10
 """How many times more steps the command offered at the end trains for."""
@@ -63,22 +68,28 @@ class Results:
         return self.folder / RECIPE
 
 
-def run(request: Request, entry: Literal["analyze", "train_only"], command: str) -> None:
-    """Run the library's ``entry`` on the model file and render what it recorded.
+def run(request: Request, entry: Entry, command: str, script: Script | None = None) -> None:
+    """Run the library's ``entry`` on the model file, or a script, and render what was recorded.
 
     Raises:
         PrecscopeError: anything that the user can mend.
-        click.exceptions.Exit: interrupted, after saying where the Recording is.
+        click.exceptions.Exit: interrupted, after saying where the Recording is; or a script's
+            own exit code.
     """
-    results = Results(choose_folder(request.output, request.file.stem, time.localtime()))
+    name = script.name if script else request.file.stem
+    results = Results(choose_folder(request.output, name, time.localtime()))
     copy = None if request.json in {None, "-"} else Path(str(request.json))
     if copy:
         check_writable_file(copy)
     try:
-        with display_for(request.quiet) as display, _same_path():
-            _record(request, entry, results, command, display)
+        shown = display_beside_script if script else display_for
+        with shown(request.quiet) as display, _same_path():
+            code = _record(request, entry, results, command, display, script)
+            if code and not results.recording.exists():
+                drop_folder(results.folder)
+                raise click.exceptions.Exit(code)
             display.phase("render", None)
-            rendered = render_fresh(_job(request, results, copy, advised=entry == "analyze"))
+            rendered = render_fresh(_job(request, results, copy, entry, script))
     except KeyboardInterrupt:
         _salvage(results)
         tell("interrupted")
@@ -87,35 +98,48 @@ def run(request: Request, entry: Literal["analyze", "train_only"], command: str)
         _salvage(results)
         raise
     put(rendered.text)
+    if code:
+        raise click.exceptions.Exit(code)
 
 
 def _record(
     request: Request,
-    entry: Literal["analyze", "train_only"],
+    entry: Entry,
     results: Results,
     command: str,
     display: Display,
-) -> None:
+    script: Script | None,
+) -> int:
+    if script:
+        return record_script(script, request, results.recording, command, display)
     display.phase("load", None)
     from precscope import analysis
     from precscope.workload import load_workload
 
     _warm_up()
-    options = analysis.AnalysisOptions(**request.settings)
+    settings = analysis.SweepOptions if entry == "scale_sweep" else analysis.AnalysisOptions
+    options: Any = settings(**request.settings)
     workload = load_workload(request.file)
     create_folder(results.folder)
-    record = analysis.analyze if entry == "analyze" else analysis.train_only
+    record: Callable[..., object] = getattr(analysis, entry)
     record(workload, results.recording, options, command, display)
+    return 0
 
 
 def _warm_up() -> None:
-    """Import what PyTorch imports when the first optimizer is made, before the user's files can."""
+    """Import what PyTorch and numba import on first use, before the user's files can."""
     import torch
 
+    from precscope.analysis.warmup import load_compiled_code
+
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    load_compiled_code()
 
 
-def _job(request: Request, results: Results, copy: Path | None, advised: bool) -> RenderJob:
+def _job(
+    request: Request, results: Results, copy: Path | None, entry: Entry, script: Script | None
+) -> RenderJob:
+    advised = entry == "analyze"
     files = {PAGE: results.page, RESULT: results.result, RECORDING: results.recording}
     files |= {RECIPE: results.recipe} if advised else {}
     files |= {"JSON copy": copy} if copy else {}
@@ -126,7 +150,7 @@ def _job(request: Request, results: Results, copy: Path | None, advised: bool) -
         show=_shown(request),
         look=look_of(sys.stdout),
         files={what: _short(path) for what, path in files.items()},
-        next_commands=_next_commands(request, results),
+        next_commands=_next_commands(request, results, entry, script),
         recipe=str(results.recipe) if advised else None,
     )
 
@@ -137,12 +161,21 @@ def _shown(request: Request) -> Shown:
     return "nothing" if request.quiet else "report"
 
 
-def _next_commands(request: Request, results: Results) -> tuple[str, ...]:
+def _next_commands(
+    request: Request, results: Results, entry: Entry, script: Script | None
+) -> tuple[str, ...]:
+    again = shlex.join(["precscope", "report", _short(results.recording)])
+    if script:
+        longer_look = longer_command(script, int(request.settings.get("steps", 60)))
+        return (longer_look, f"{again}  # this report again")
+    if entry == "scale_sweep":
+        analyze = shlex.join(["precscope", "analyze", str(request.file)])
+        return (f"{analyze}  # which scale to set", f"{again}  # this report again")
     steps = LONGER * int(request.settings.get("recipe_steps", 100))
     longer = ["precscope", "analyze", str(request.file), "--recipes", "fp32,advised"]
     return (
         f"{shlex.join([*longer, '--recipe-steps', str(steps)])}  # train longer with the advice",
-        f"{shlex.join(['precscope', 'report', _short(results.recording)])}  # this report again",
+        f"{again}  # this report again",
     )
 
 

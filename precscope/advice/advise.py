@@ -6,8 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from precscope.advice.accumulation import SumAdvice, judge_sums
+from precscope.advice.accumulation_words import accumulation_findings, accumulation_verdict
+from precscope.advice.blame import Break, blame_findings, breaks, observed_steps
+from precscope.advice.drift import (
+    Drift,
+    drift_findings,
+    drift_of,
+    needs_over_time,
+    was_probed,
+)
 from precscope.advice.evidence import Evidence
 from precscope.advice.findings import Finding, Verdict, most_severe_first
+from precscope.advice.format_choice import FormatChoice, choose_formats
 from precscope.advice.loss_scale import LossScaleAdvice, advise_loss_scale
 from precscope.advice.loss_scale_words import loss_scale_findings, loss_scale_verdict
 from precscope.advice.master_weights import (
@@ -17,10 +28,16 @@ from precscope.advice.master_weights import (
     master_weight_verdict,
     model_need,
 )
-from precscope.advice.outcome import training_findings, training_verdict
+from precscope.advice.outcome import (
+    broken_promise_first,
+    training_findings,
+    training_verdict,
+)
 from precscope.advice.policy import advised_recipe
+from precscope.advice.promise import Proof, promise_findings, prove
 from precscope.advice.ranges import range_findings, range_verdict
 from precscope.advice.risk import at_risk
+from precscope.advice.script_findings import script_findings
 from precscope.recipe import Recipe
 from precscope.recording import Recording
 
@@ -31,11 +48,16 @@ class Advice:
 
     Attributes:
         findings: most severe first.
-        verdicts: one sentence for each of the four questions, in their order.
+        verdicts: one sentence for each question, in their order; a broken promise first.
         loss_scale: the loss scale with its evidence.
         master_weights: the strongest need of any FP16 weight.
         retention: update retention of every parameter.
         recipe: what to train with.
+        sums: every sum of a training step with the accumulator it needs; empty if not probed.
+        formats: FP16, BF16 or FP32 for each module.
+        proof: what training with it showed.
+        drift: where the needed loss scale is going.
+        breaks: steps in which something was not finite, each with its origin.
     """
 
     findings: tuple[Finding, ...]
@@ -44,6 +66,11 @@ class Advice:
     master_weights: Need
     retention: tuple[ParameterRetention, ...]
     recipe: Recipe
+    sums: tuple[SumAdvice, ...]
+    formats: tuple[FormatChoice, ...]
+    proof: Proof
+    drift: Drift
+    breaks: tuple[Break, ...] = ()
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -60,25 +87,45 @@ def advise(recording: Recording) -> Advice:
     )
     retention = evidence.retention
     need = model_need(retention)
-    ranges = most_severe_first(range_findings(evidence.sites))
+    ranges = most_severe_first(range_findings(evidence.sites_in_order_of_failure))
     runs: list[dict[str, Any]] = recording.document("runs", []) or []
+    sums = judge_sums(recording.document("accumulation"))
+    summed = accumulation_verdict(sums)
+    tried = (recording.document("range_probe") or {}).get("fp32_modules", ())
+    recipe = advised_recipe(ranges, [s for s, _ in evidence.sites], loss_scale, need, tried)
+    proof = prove(runs, recording.document("residual"))
+    needs = needs_over_time(evidence, loss_scale.maximum_log2)
+    drift = drift_of(needs, loss_scale, was_probed(evidence.arbitration()))
     forward = [s for s, _ in evidence.sites if s.kind in ("activation", "weight") and at_risk(s)]
+    marks = recording.document("non_finite")
+    broken = breaks(marks)
     findings = (
-        ranges
+        blame_findings(broken, (marks or {}).get("skipped", 0), observed_steps(recording))
+        + promise_findings(proof)
+        + ranges
         + loss_scale_findings(loss_scale)
         + master_weight_findings(retention)
-        + training_findings(runs)
+        + accumulation_findings(sums)
+        + drift_findings(drift, proof.residual)
+        + training_findings(runs, proof)
+        + script_findings(recording.document("script"))
     )
     return Advice(
         findings=tuple(most_severe_first(findings)),
-        verdicts=(
+        verdicts=broken_promise_first(
             range_verdict(ranges, len(forward)),
             loss_scale_verdict(loss_scale),
             master_weight_verdict(retention, need),
-            training_verdict(runs),
+            training_verdict(runs, proof),
+            *([summed] if summed else []),
         ),
         loss_scale=loss_scale,
         master_weights=need,
         retention=tuple(retention),
-        recipe=advised_recipe(ranges, [s for s, _ in evidence.sites], loss_scale, need),
+        recipe=recipe,
+        sums=tuple(sums),
+        formats=tuple(choose_formats(evidence.sites, retention, recipe)),
+        proof=proof,
+        drift=drift,
+        breaks=broken,
     )

@@ -16,6 +16,9 @@ from typing import Any
 FLOOR_FACTOR = 2.0
 HARMLESS_ERROR = 1e-2
 
+LOST_ERROR = 0.5
+"""Floor from which on a gradient is noise, or gone: whether its values are flushed tells which."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorPoint:
@@ -44,6 +47,9 @@ class Arbitration:
         floor: largest floor of any parameter that is not noise at every scale.
         points: errors at each tried scale, ascending.
         batches: probe batches.
+        overflow_log2: smallest tried scale at which the backward itself overflowed although a
+            smaller one did not: a gradient between the observed places may be the largest.
+        lost: parameters of which nothing is left even at the largest safe scale.
     """
 
     minimum_log2: int | None
@@ -51,24 +57,44 @@ class Arbitration:
     floor: float | None
     points: tuple[ErrorPoint, ...]
     batches: int
+    overflow_log2: int | None
+    lost: tuple[str, ...]
 
 
 def arbitrate(document: Mapping[str, Any] | None) -> Arbitration | None:
     """Judge the stored probe ``{"batches", "floor_log2s", "errors": {k: {parameter: error}}}``.
 
-    Several stages of a run are merged beforehand by taking the worst error.
+    Several stages of a run are merged beforehand by taking the worst error. A scale at which no
+    parameter had a gradient to compare is no evidence, neither for it nor against it.
     """
     if not document or not document.get("errors"):
         return None
     errors = {int(k): dict(v) for k, v in document["errors"].items()}
     safe = [int(k) for k in document["floor_log2s"]]
     floors = _floors([errors[k] for k in safe if k in errors])
-    points = tuple(_point(k, errors[k], floors) for k in sorted(errors))
+    points = tuple(_point(k, errors[k], floors) for k in sorted(errors) if errors[k])
     minimum, parameter = _smallest_sufficient([p for p in points if p.log2_scale <= max(safe)])
     telling = [f for f in floors.values() if f < 0.5]
     return Arbitration(
-        minimum, parameter, max(telling, default=None), points, int(document.get("batches", 0))
+        minimum,
+        parameter,
+        max(telling, default=None),
+        points,
+        int(document.get("batches", 0)),
+        overflow_log2(errors),
+        tuple(p for p, floor in floors.items() if floor >= LOST_ERROR),
     )
+
+
+def overflow_log2(errors: Mapping[int, Mapping[str, float | None]]) -> int | None:
+    """Smallest scale at which a gradient overflowed and below which some scale was finite.
+
+    None if none overflowed, or all did: then it is the forward pass that does.
+    """
+    broken = {k: any(e is None for e in row.values()) for k, row in errors.items() if row}
+    finite = [k for k, is_broken in broken.items() if not is_broken]
+    above = [k for k, is_broken in broken.items() if is_broken and finite and k > min(finite)]
+    return min(above, default=None)
 
 
 def _floors(rows: list[dict[str, float | None]]) -> dict[str, float]:
@@ -83,10 +109,7 @@ def _floors(rows: list[dict[str, float | None]]) -> dict[str, float]:
 def _point(k: int, row: dict[str, float | None], floors: dict[str, float]) -> ErrorPoint:
     worst = ErrorPoint(k, None, None, 0.0)
     for parameter, error in row.items():
-        floor = floors.get(parameter)
-        if floor is None:
-            continue
-        excess = _excess(error, floor)
+        excess = _excess(error, floors.get(parameter, 0.0))
         if excess > worst.excess:
             worst = ErrorPoint(k, error, parameter, excess)
     return worst
@@ -103,7 +126,7 @@ def _smallest_sufficient(points: list[ErrorPoint]) -> tuple[int | None, str | No
     minimum, damaged = None, None
     for point in reversed(points):
         if point.excess == float("inf") and minimum is None:
-            continue
+            continue  # it overflows: see ``Arbitration.overflow_log2``
         if point.excess > 1.0:
             damaged = point.parameter
             break

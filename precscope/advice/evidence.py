@@ -8,6 +8,7 @@ from precscope.advice.arbiter import Arbitration, arbitrate
 from precscope.advice.headroom import Headroom, headroom
 from precscope.advice.loss_scale import screen_minimum
 from precscope.advice.master_weights import ParameterRetention, parameter_retention
+from precscope.advice.noise import cancelled_parameters
 from precscope.advice.screen import GradientSite, gradient_sites
 from precscope.facts import Site
 from precscope.histogram import ExponentHistogram
@@ -29,6 +30,20 @@ class Evidence:
     def gradients(self) -> list[GradientSite]:
         """Gradient sites that FP16 would store in half."""
         return gradient_sites(self.sites)
+
+    @property
+    def sites_in_order_of_failure(self) -> list[tuple[Site, ExponentHistogram]]:
+        """``sites``, those that held NaN or inf first, by the step in which they began to."""
+        steps = [self._first_bad_step(i) for i in range(len(self.sites))]
+        return [self.sites[i] for i in sorted(range(len(self.sites)), key=lambda i: steps[i])]
+
+    def _first_bad_step(self, site: int) -> float:
+        histogram = self.sites[site][1]
+        if not (histogram.nans or histogram.infinities):
+            return float("inf")
+        windows = self.recording.windows(site)
+        bad = [w.first_step for w in windows if w.histogram.nans or w.histogram.infinities]
+        return min(bad)
 
     def screen_minimum(self) -> tuple[int, str] | None:
         """Smallest scale by the histograms, and the site that sets it."""
@@ -54,9 +69,9 @@ class Evidence:
     @cached_property
     def retention(self) -> list[ParameterRetention]:
         """Update retention of every parameter, in the order of the model."""
-        half = self._half_weights
+        half, noise = self._half_weights, cancelled_parameters(self.sites)
         return [
-            parameter_retention(name, list(windows), half is None or name in half)
+            parameter_retention(name, list(windows), half is None or name in half, name in noise)
             for name, windows in self.recording.updates.items()
         ]
 

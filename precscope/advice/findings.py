@@ -8,7 +8,7 @@ from typing import Literal
 Severity = Literal["critical", "warning", "advice", "ok"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "advice", "ok")
 
-Question = Literal["range", "loss_scale", "master_weights", "training"]
+Question = Literal["range", "loss_scale", "master_weights", "training", "accumulation"]
 Evidence = dict[str, float | str | None]
 
 
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to one of the four questions, in one sentence, with the code that acts on it."""
+    """The answer to one of the questions, in one sentence, with the code that acts on it."""
 
     question: Question
     severity: Severity

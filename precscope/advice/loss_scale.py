@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from precscope.advice.arbiter import Arbitration
 from precscope.advice.headroom import Headroom
-from precscope.advice.screen import GradientSite, ScreenPoint, screen_point, site_minimum
+from precscope.advice.noise import cancelled_parameters
+from precscope.advice.screen import (
+    GradientSite,
+    ScreenPoint,
+    minimum_log2_scale,
+    screen_point,
+    site_minimum,
+)
 
 LossScaleVerdict = Literal["not_needed", "static", "dynamic", "impossible", "unknown"]
 
@@ -74,10 +81,13 @@ def advise_loss_scale(
         maximum_site: name of the site that sets the upper bound.
         arbitration: what the shadow backward found, None if it did not run.
     """
+    if room is not None and arbitration is not None and arbitration.overflow_log2 is not None:
+        room, maximum_site = _capped(room, arbitration.overflow_log2, maximum_site)
     screened = screen_minimum(sites, None if room is None else room.maximum_log2)
     if screened is None or room is None:
         return _unknown()
-    minimum, site, how = _minimum(screened, arbitration)
+    lost = _lost(sites, arbitration, room.maximum_log2)
+    minimum, site, how = _minimum(screened, arbitration) if lost is None else lost
     verdict = _verdict(minimum, room)
     return LossScaleAdvice(
         verdict=verdict,
@@ -90,6 +100,38 @@ def advise_loss_scale(
         reason=how,
         curve=tuple(screen_point(sites, k) for k in range(CURVE_FROM, CURVE_TO + 1)),
     )
+
+
+def _capped(room: Headroom, overflow_log2: int, site: str | None) -> tuple[Headroom, str | None]:
+    """One bit below the largest scale that a real backward was seen to survive."""
+    cap = overflow_log2 - 2
+    if cap >= room.maximum_log2:
+        return room, site
+    return replace(room, maximum_log2=cap), "a gradient between the observed places"
+
+
+def _lost(
+    sites: list[GradientSite], arbitration: Arbitration | None, maximum_log2: int
+) -> tuple[int, str, str] | None:
+    """A parameter whose gradient the largest safe scale still flushes: its need, name and why.
+
+    Its error is 1 at every safe scale, which noise also has (the bias before a BatchNorm, whose
+    true gradient is zero). What tells them apart is whether its values are below the threshold,
+    and whether they are what is left of much larger ones that cancelled.
+    """
+    if arbitration is None:
+        return None
+    suspects = set(arbitration.lost) - cancelled_parameters(sites)
+    needs = [
+        (minimum_log2_scale(h, judge_count=False), s.name)
+        for s, h in sites
+        if s.kind == "weight_gradient" and s.name in suspects
+    ]
+    need, name = max(needs, default=(maximum_log2, ""))
+    if need <= maximum_log2:
+        return None
+    why = f"of the gradient of {name} nothing is left at 2^{maximum_log2}, in a real FP16 backward"
+    return need, f"{name} (weight gradient)", why
 
 
 def _unknown() -> LossScaleAdvice:

@@ -35,7 +35,7 @@ class ParameterRetention:
     Attributes:
         name: qualified parameter name.
         at_risk: whether a half precision run would store it in FP16.
-        retention: smallest R of any window, None if it never moved.
+        retention: R of the window in which it is farthest from 1, None if it never moved.
         retention_0_1: the same for updates a tenth as large (a later learning rate).
         retention_0_01: and a hundredth.
         accumulated_retention: smallest R of a whole window's movement; shown, not judged: where
@@ -64,9 +64,16 @@ class ParameterRetention:
 
 
 def parameter_retention(
-    name: str, windows: list[UpdateWindow], at_risk: bool
+    name: str, windows: list[UpdateWindow], at_risk: bool, is_noise: bool = False
 ) -> ParameterRetention:
-    """Summarise one parameter's windows; the smallest R counts, because one bad phase is enough."""
+    """Summarise one parameter's windows; the worst R counts, because one bad phase is enough.
+
+    Args:
+        name: qualified parameter name.
+        windows: its windows, at least one.
+        at_risk: whether a half precision run would store it in FP16.
+        is_noise: whether its updates are rounding error, see ``cancelled_parameters``.
+    """
     telling = _telling(windows)
     by_factor = [_minimum([w.single[i] for w in telling]) for i in range(3)]
     accumulated = _minimum([w.accumulated for w in telling if w.accumulated is not None])
@@ -85,7 +92,7 @@ def parameter_retention(
         below_2_24_fraction=_share(sum(w.below_2_24 for w in windows), nonzero),
         ratio_above_2048_fraction=_share(sum(w.ratio_above_2048 for w in windows), nonzero),
         learning_rate=windows[-1].learning_rate,
-        verdict=_need(by_factor) if at_risk else "stays_fp32",
+        verdict=_verdict(by_factor, at_risk, is_noise),
     )
 
 
@@ -107,7 +114,7 @@ def _minimum(sums: list[RetentionSums]) -> float | None:
         s.dot / s.update_squares for s in sums if s.nonzero >= MIN_UPDATES and s.update_squares > 0
     ]
     if values:
-        return min(values)
+        return min(values, key=_kept)
     squares = sum(s.update_squares for s in sums)
     return sum(s.dot for s in sums) / squares if squares > 0 else None
 
@@ -116,14 +123,25 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def _kept(retention: float) -> float:
+    """1 for R = 1, less on either side: a weight that moves twice as far is as wrong as none."""
+    return 1.0 - abs(1.0 - retention)
+
+
+def _verdict(by_factor: list[float | None], at_risk: bool, is_noise: bool) -> ParameterVerdict:
+    if not at_risk:
+        return "stays_fp32"
+    return "not_needed" if is_noise else _need(by_factor)
+
+
 def _need(by_factor: list[float | None]) -> Need:
     now = by_factor[0]
     if now is None:
         return "unknown"
-    if now < REQUIRED_BELOW:
+    if _kept(now) < REQUIRED_BELOW:
         return "required"
-    later = [r for r in by_factor[1:] if r is not None]
-    return "advised" if min([now, *later]) < ADVISED_BELOW else "not_needed"
+    later = [_kept(r) for r in by_factor[1:] if r is not None]
+    return "advised" if min([_kept(now), *later]) < ADVISED_BELOW else "not_needed"
 
 
 def model_need(parameters: list[ParameterRetention]) -> Need:
@@ -150,7 +168,7 @@ def master_weight_verdict(parameters: list[ParameterRetention], need: Need) -> V
         return Verdict("master_weights", "ok", "No update of an FP16 weight was observed.")
     worst = min(risky, key=_key)
     code = 'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")'
-    numbers = f"worst {worst.name}: R = {_key(worst):.2f}"
+    numbers = f"worst {worst.name}: R = {worst.retention:.2f}"
     if need == "required":
         sentence = (
             f"FP32 master weights are required: FP16 weights would swallow updates ({numbers})."
@@ -167,7 +185,7 @@ def master_weight_verdict(parameters: list[ParameterRetention], need: Need) -> V
 
 
 def _key(parameter: ParameterRetention) -> float:
-    return 1.0 if parameter.retention is None else parameter.retention
+    return 1.0 if parameter.retention is None else _kept(parameter.retention)
 
 
 def _later(parameters: list[ParameterRetention]) -> float:
@@ -186,7 +204,7 @@ def _finding(p: ParameterRetention, severity: Severity) -> Finding:
         "updates_swallowed",
         severity,
         p.name,
-        f"FP16 weights keep R = {_key(p):.2f} of the updates of {p.name} "
+        f"FP16 weights keep R = {p.retention:.2f} of the updates of {p.name} "
         f"({p.lost_updates_fraction or 0.0:.0%} of them vanish)",
         "keep an FP32 master copy (autocast does), or round the weight stochastically",
         'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")',

@@ -1,90 +1,151 @@
-"""What came of training: each recipe's loss beside FP32's, same seed, same batches."""
+"""What came of training: the advised recipe against its promise, the others beside FP32."""
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Sequence
 from typing import Any
 
-from precscope.advice.findings import Finding, Severity, Verdict
+from precscope.advice.findings import Finding, Verdict
+from precscope.advice.parity import ADVISED, BASELINE, Comparison
+from precscope.advice.promise import (
+    SAME_LOSS,
+    Proof,
+    Run,
+    first_run,
+    prove,
+    relative_loss_gap,
+    told,
+)
 
-SAME_LOSS = 0.02
-"""Relative difference of final losses within which one seed cannot tell two runs apart. It is a
-convention for a single run; parity proper needs the spread over seeds."""
-
-EXPECTED_TO_FAIL = ("paper-no-master", "paper-no-scaling", "paper-fp16-accumulation")
-
-
-def relative_loss_gap(run: dict[str, Any], baseline: dict[str, Any]) -> float | None:
-    """``(final - final_fp32) / |final_fp32|``; None where either is missing or not finite."""
-    final, reference = run.get("final_loss"), baseline.get("final_loss")
-    if not isinstance(final, (int, float)) or not isinstance(reference, (int, float)):
-        return None
-    if not (isfinite(final) and isfinite(reference)) or reference == 0:
-        return None
-    return (final - reference) / abs(reference)
+CODE = 'recipe = precscope.Recipe.load("recipe.json")'
 
 
-def _find(runs: list[dict[str, Any]], recipe: str) -> dict[str, Any] | None:
-    return next((r for r in runs if r.get("recipe") == recipe), None)
+def training_verdict(runs: Sequence[Run], proof: Proof | None = None) -> Verdict:
+    """One sentence: did the advised recipe train like FP32?
 
-
-def training_verdict(runs: list[dict[str, Any]]) -> Verdict:
-    """One sentence: did the advised recipe train like FP32?"""
-    baseline, advised = _find(runs, "fp32"), _find(runs, "advised")
-    code = 'recipe = precscope.Recipe.load("recipe.json")'
-    if baseline is not None and advised is None:
-        names = ", ".join(str(r.get("recipe")) for r in runs)
-        return Verdict(
-            "training", "advice", f"Trained {names}; the advised recipe was not among them."
-        )
-    if baseline is None or advised is None:
+    Args:
+        runs: the recorded runs.
+        proof: what they proved; made from the runs alone if not given.
+    """
+    proof = prove(runs) if proof is None else proof
+    baseline, advised = first_run(runs, BASELINE), first_run(runs, ADVISED)
+    if baseline is None or (advised is None and len(runs) == 0):
         return Verdict(
             "training", "advice", "Not trained: the advice has not been put to the test."
         )
-    if advised.get("diverged_at") is not None:
-        step = advised["diverged_at"]
-        return Verdict("training", "critical", f"The advised recipe diverged at step {step}.", code)
-    gap = relative_loss_gap(advised, baseline)
-    numbers = (
-        f"final loss {_number(advised)} beside FP32's {_number(baseline)} after "
-        f"{advised.get('steps')} steps, {advised.get('skipped_steps', 0)} skipped"
+    if advised is None:
+        return Verdict("training", "advice", _without_advice(runs, proof))
+    numbers = f"{_numbers(advised, baseline, proof)}; {_skipped(proof)}"
+    if proof.breaches:
+        sentence = f"The advised recipe breaks its promise: it {told(proof.breaches)}. {numbers}."
+        return Verdict("training", "critical", sentence, CODE)
+    return _kept(proof, numbers)
+
+
+def broken_promise_first(*verdicts: Verdict) -> tuple[Verdict, ...]:
+    """The verdicts in their order, but a critical one on training before all others."""
+    return tuple(
+        sorted(verdicts, key=lambda v: (v.question, v.severity) != ("training", "critical"))
     )
-    if gap is None:
-        return Verdict("training", "warning", f"The runs cannot be compared: {numbers}.", code)
-    if gap <= SAME_LOSS:
-        return Verdict("training", "ok", f"The advised recipe trains like FP32: {numbers}.", code)
-    sentence = f"The advised recipe trained {gap:.1%} worse than FP32: {numbers}."
-    return Verdict("training", "critical", sentence, code)
 
 
-def _number(run: dict[str, Any]) -> str:
+def _kept(proof: Proof, numbers: str) -> Verdict:
+    loss = proof.parity.loss if proof.parity else None
+    if loss is None or not loss.seeds:
+        return Verdict("training", "warning", f"The runs cannot be compared: {numbers}.", CODE)
+    if loss.verdict in ("parity", "better"):
+        words = "trains like FP32" if loss.verdict == "parity" else "trains better than FP32"
+        return Verdict("training", "ok", f"The advised recipe {words}: {numbers}.", CODE)
+    if len(loss.seeds) > 1:
+        sentence = f"Whether the advised recipe trains like FP32 cannot be told: {numbers}."
+        return Verdict("training", "warning", sentence, CODE)
+    sentence = (
+        f"On one seed the advised recipe trains within {SAME_LOSS:.0%} of FP32, or better: "
+        f"{numbers}. Parity takes several seeds (--seeds 3)."
+    )
+    return Verdict("training", "ok", sentence, CODE)
+
+
+def _without_advice(runs: Sequence[Run], proof: Proof) -> str:
+    names = ", ".join(dict.fromkeys(str(run.get("recipe")) for run in runs))
+    text = f"Trained {names}; the advised recipe was not among them."
+    found = proof.parity
+    if found is None or len(found.loss.seeds) < 2:
+        return text
+    return f"{text} {found.recipe} beside FP32: {found.reason}."
+
+
+def _numbers(advised: Run, baseline: Run, proof: Proof) -> str:
+    loss = proof.parity.loss if proof.parity else None
+    if loss is not None and len(loss.seeds) > 1:
+        return _over_seeds(loss)
+    return f"final loss {_number(advised)} beside FP32's {_number(baseline)}"
+
+
+def _over_seeds(loss: Comparison) -> str:
+    return (
+        f"over {len(loss.seeds)} seeds its final loss differs from FP32's by "
+        f"{loss.mean_difference:+.2g} on average, FP32's own spread from seed to seed is "
+        f"{loss.fp32_range:.2g} (mean {loss.fp32_mean:.4g})"
+    )
+
+
+def _skipped(proof: Proof) -> str:
+    return f"{proof.skipped} of {proof.steps} steps skipped"
+
+
+def _number(run: Run) -> str:
     value = run.get("final_loss")
     return f"{value:.4g}" if isinstance(value, (int, float)) else "none"
 
 
-def training_findings(runs: list[dict[str, Any]]) -> list[Finding]:
-    """Recipes that diverged or fell behind FP32."""
-    baseline = _find(runs, "fp32")
+def training_findings(runs: Sequence[Run], proof: Proof | None = None) -> list[Finding]:
+    """Recipes that diverged or fell behind FP32 on the first seed.
+
+    The advised recipe is not judged here but by its promise.
+    """
+    proof = prove(runs) if proof is None else proof
+    baseline = first_run(runs, BASELINE)
     if baseline is None:
         return []
-    found = [_run_finding(run, baseline) for run in runs if run.get("recipe") != "fp32"]
+    first = {str(run.get("recipe")): run for run in reversed(runs)}
+    others = [run for name, run in first.items() if name not in (BASELINE, ADVISED)]
+    spread = proof.parity.loss.fp32_range if proof.parity else None
+    found = [_run_finding(run, baseline, spread) for run in reversed(others)]
     return [f for f in found if f is not None]
 
 
-def _run_finding(run: dict[str, Any], baseline: dict[str, Any]) -> Finding | None:
-    recipe = str(run.get("recipe"))
+def _run_finding(run: Run, baseline: Run, spread: float | None) -> Finding | None:
     gap = relative_loss_gap(run, baseline)
     diverged = run.get("diverged_at")
-    if diverged is None and (gap is None or gap <= SAME_LOSS):
+    allowed = _allowance(baseline, spread)
+    if diverged is None and (gap is None or gap <= allowed):
         return None
     what = f"diverged at step {diverged}" if diverged is not None else f"ended {gap:.1%} above FP32"
-    severity: Severity = "critical" if recipe == "advised" else "advice"
+    beyond = f", FP32's spread is {spread:.2g}" if spread and diverged is None else ""
     return Finding(
         "recipe_diverged" if diverged is not None else "recipe_behind",
-        severity,
+        "advice",
         None,
-        f"recipe {recipe} {what} (final loss {_number(run)}, FP32 {_number(baseline)})",
-        "train with the advised recipe" if recipe != "advised" else "stay with FP32 or BF16",
+        f"recipe {run.get('recipe')} {what} (final loss {_number(run)}, FP32 {_number(baseline)}"
+        f"{beyond})",
+        "train with the advised recipe",
         "",
-        {"final_loss": run.get("final_loss"), "final_loss_fp32": baseline.get("final_loss")},
+        _evidence(run, baseline, spread),
     )
+
+
+def _allowance(baseline: Run, spread: float | None) -> float:
+    """Relative difference that FP32's own spread allows; the convention where it is unknown."""
+    final = baseline.get("final_loss")
+    if not spread or not isinstance(final, (int, float)) or not final:
+        return SAME_LOSS
+    return spread / abs(final)
+
+
+def _evidence(run: Run, baseline: Run, spread: float | None) -> dict[str, Any]:
+    return {
+        "final_loss": run.get("final_loss"),
+        "final_loss_fp32": baseline.get("final_loss"),
+        "fp32_range": spread,
+    }

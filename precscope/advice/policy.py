@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from precscope.advice.accumulation import SumAdvice, fp32_modules_for_fp16_accumulation
 from precscope.advice.findings import Finding
 from precscope.advice.loss_scale import LossScaleAdvice
 from precscope.advice.master_weights import Need
+from precscope.advice.ranges import L1_FLUSHED_SEVERE
 from precscope.advice.risk import module_of
 from precscope.facts import Site
 from precscope.recipe import LossScaling, Recipe
+
+FREEDOM_BITS = 8
+"""How far a dynamic scale may move from where it starts, at least."""
 
 FALLBACK_LOG2_SCALE = 16
 """Where a dynamic scale starts if nothing was measured: GradScaler's own default."""
 
 
 def advised_recipe(
-    findings: list[Finding], sites: list[Site], loss_scale: LossScaleAdvice, need: Need
+    findings: list[Finding],
+    sites: list[Site],
+    loss_scale: LossScaleAdvice,
+    need: Need,
+    tried: Sequence[str] = (),
 ) -> Recipe:
     """The recipe that follows from the findings.
 
@@ -35,7 +45,21 @@ def advised_recipe(
         master_weights=need != "not_needed",
         loss_scaling=scaling,
         scaler="none" if scaling.kind == "none" else "precscope",
-        fp32_modules=_fp32_modules(findings, sites),
+        fp32_modules=_fp32_modules(findings, sites, tried),
+    )
+
+
+def with_fp16_accumulation(recipe: Recipe, sums: Sequence[SumAdvice], block: int = 16) -> Recipe:
+    """The recipe with FP16 accumulators, and in FP32 every module whose sums would be lost.
+
+    Only here do accumulation verdicts move a module. With FP32 accumulators, which every other
+    recipe has, each of these sums is right whatever its verdict.
+    """
+    return replace(
+        recipe.keeping_fp32(*fp32_modules_for_fp16_accumulation(sums)),
+        accumulation="fp16",
+        accumulation_block=block,
+        description=recipe.description.replace("FP32 accumulation", "FP16 accumulation"),
     )
 
 
@@ -45,13 +69,28 @@ def _scaling(advice: LossScaleAdvice) -> LossScaling:
     if advice.verdict == "static" and advice.recommended_log2 is not None:
         return LossScaling(kind="static", log2_initial=advice.recommended_log2)
     start = FALLBACK_LOG2_SCALE if advice.recommended_log2 is None else advice.recommended_log2
-    return LossScaling(kind="dynamic", log2_initial=start)
+    limits = LossScaling()
+    return LossScaling(
+        kind="dynamic",
+        log2_initial=start,
+        log2_min=min(limits.log2_min, start - FREEDOM_BITS),
+        log2_max=max(limits.log2_max, start + FREEDOM_BITS),
+    )
 
 
-def _fp32_modules(findings: list[Finding], sites: list[Site]) -> tuple[str, ...]:
+def _fp32_modules(
+    findings: list[Finding], sites: list[Site], tried: Sequence[str]
+) -> tuple[str, ...]:
     owners = {site.name: module_of(site) for site in sites}
-    names = [owners.get(str(f.site), "") for f in findings if f.rule == "overflow"]
-    return tuple(dict.fromkeys(name for name in names if name and name != "(root)"))
+    names = [owners.get(str(f.site), "") for f in findings if _needs_fp32(f)]
+    return tuple(dict.fromkeys(name for name in (*names, *tried) if name and name != "(root)"))
+
+
+def _needs_fp32(finding: Finding) -> bool:
+    if finding.rule == "underflow":
+        lost = finding.evidence.get("l1_flushed_fraction")
+        return isinstance(lost, float) and lost > L1_FLUSHED_SEVERE
+    return finding.rule == "overflow"
 
 
 def _description(loss_scale: LossScaleAdvice, need: Need) -> str:

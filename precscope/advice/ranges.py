@@ -16,6 +16,9 @@ from precscope.histogram import ExponentHistogram
 L1_FLUSHED_LIMIT = 1e-3
 """Share of sum |x| whose loss is reported: one part in a thousand, FP16's own rounding scale."""
 
+L1_FLUSHED_SEVERE = 0.01
+"""Share of sum |x| from which on the recipe keeps the module in FP32: ten times what is reported."""
+
 SUBNORMAL_LIMIT = 0.05
 """Share of values at reduced precision that is reported; a convention, not a safety proof."""
 
@@ -27,13 +30,17 @@ def range_findings(sites: list[tuple[Site, ExponentHistogram]]) -> list[Finding]
     """Findings for every forward site (activation or weight) that FP16 autocast stores in half."""
     findings = []
     for site, histogram in sites:
-        if site.kind in ("activation", "weight") and at_risk(site):
+        if site.kind in ("activation", "weight") and (at_risk(site) or _is_bad(histogram)):
             findings += _site_findings(site, histogram)
     return findings
 
 
+def _is_bad(histogram: ExponentHistogram) -> bool:
+    return histogram.nans > 0 or histogram.infinities > 0
+
+
 def _site_findings(site: Site, histogram: ExponentHistogram) -> list[Finding]:
-    if histogram.nans or histogram.infinities:
+    if _is_bad(histogram):
         return [_non_finite(site, histogram)]
     if FP16.overflows(histogram.amax):
         return [_overflow(site, histogram)]

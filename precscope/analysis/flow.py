@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from precscope.advice import advise
+from precscope.analysis.accumulation_probe import probe_accumulation
 from precscope.analysis.cost import observation_cost
 from precscope.analysis.gradient_probe import GradientProbe
-from precscope.analysis.observe import observe
+from precscope.analysis.observe import observe, probe_steps
 from precscope.analysis.options import AnalysisOptions, Progress
-from precscope.analysis.verify import recipes_to_train, verify
+from precscope.analysis.range_probe import probe_range
+from precscope.analysis.verify import recipes_to_train, verify, with_alternatives
 from precscope.environment import choose_device, environment
 from precscope.recipe import Recipe
 from precscope.recording import Recording, RecordingWriter
@@ -40,15 +42,16 @@ def analyze(
     recipes_to_train(options, Recipe.named("fp32"))
     with _writer(workload, recording_path, options, device, command) as writer:
         progress.phase("observe fp32", options.steps)
-        probe = _StageProbe(writer, recording_path)
+        probe = _StageProbe(writer, recording_path, len(probe_steps(options.steps)))
         memory_bytes = observe(workload, writer, device, options, probe, progress)
         progress.phase("cost of observing", None)
         cost = observation_cost(workload, device, options)
         writer.put_document("cost", {**cost, "observer_memory_bytes": memory_bytes})
         writer.flush()
         if options.train:
-            advised = advise(Recording.open(recording_path)).recipe
-            verify(workload, writer, device, options, advised, progress)
+            advice = advise(Recording.open(recording_path))
+            options = with_alternatives(options, advice.master_weights)
+            verify(workload, writer, device, options, advice.recipe, progress)
     return Recording.open(recording_path)
 
 
@@ -88,12 +91,13 @@ def _writer(
 
 
 class _StageProbe:
-    """Tries loss scales at a stage of the training and stores what came of it."""
+    """Tries loss scales at each stage of the training, and looks at its sums at the last one."""
 
-    def __init__(self, writer: RecordingWriter, path: Path) -> None:
+    def __init__(self, writer: RecordingWriter, path: Path, stages: int) -> None:
         self._writer = writer
         self._path = path
         self._probe = GradientProbe()
+        self._stages_left = stages
 
     def __call__(self, session: Session, batches: list[Any]) -> None:
         self._writer.flush()
@@ -101,4 +105,12 @@ class _StageProbe:
         document = self._probe.document()
         if document is not None:
             self._writer.put_document("gradient_probe", document)
+            self._writer.flush()
+        self._stages_left -= 1
+        if self._stages_left == 0:
+            recipe = advise(Recording.open(self._path)).recipe
+            found = probe_range(session, batches[-1], recipe.fp32_modules)
+            self._writer.put_document("range_probe", found)
+            sums = probe_accumulation(session, batches[-1], Recording.open(self._path))
+            self._writer.put_document("accumulation", sums)
             self._writer.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from precscope.advice.arbiter import arbitrate
+from precscope.advice.arbiter import arbitrate, overflow_log2
 from precscope.advice.evidence import Evidence
 from precscope.probes.shadow_backward import measure_gradient_errors
 from precscope.recording import Recording
@@ -54,12 +54,32 @@ class GradientProbe:
         wanted = candidates(Evidence(recording))
         if wanted is None:
             return
-        self._safe = wanted.safe
         tried = {int(k) for k in self._errors if int(k) <= max(wanted.safe)}
         self._measure(session, batches, tried | wanted.tried)
         self._batches += len(batches)
+        self._safe = self._find_safe(session, batches, wanted.safe)
         if gap := self._gap():
             self._measure(session, batches, gap)
+
+    def _find_safe(
+        self, session: Session, batches: list[Any], expected: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The safe scales; lower ones than expected where the backward itself overflows.
+
+        The largest scale that it survives is found by bisection, two bits below it are left.
+        """
+        while (broken := self._overflow_log2()) is not None and broken <= max(expected):
+            finite = max(int(k) for k in self._errors if int(k) < broken)
+            if broken - finite == 1:
+                top = broken - 2
+                safe = (top, top - STEP_BITS)
+                self._measure(session, batches, set(safe))
+                return safe
+            self._measure(session, batches, {(broken + finite) // 2})
+        return expected
+
+    def _overflow_log2(self) -> int | None:
+        return overflow_log2({int(k): row for k, row in self._errors.items()})
 
     def document(self) -> Document | None:
         """``{"batches", "floor_log2s", "errors"}``; None if nothing could be tried."""

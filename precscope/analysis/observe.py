@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from precscope.analysis.options import AnalysisOptions, Progress
+from precscope.arithmetic.storage import convertible_parameters
 from precscope.monitor import Monitor, Schedule
 from precscope.probes.autocast_dtypes import autocast_dtypes
 from precscope.recording import RecordingWriter
-from precscope.training.master_weights import convertible_parameters
 from precscope.workload import Session, Workload, check_first_loss
 
 WINDOWS = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from precscope.errors import UsageError
@@ -15,7 +16,14 @@ DEFAULT_RECIPES: tuple[str, ...] = (
     "paper",
     "paper-no-scaling",
     "paper-no-master",
+    "paper-fp16-accumulation",
 )
+
+MASTER_ALTERNATIVES: tuple[str, ...] = ("paper-kahan", "paper-stochastic-rounding")
+"""Trained besides the default recipes where an FP32 master copy is required: what else would do."""
+
+LOWEST_LOG2_SCALE, HIGHEST_LOG2_SCALE = -40, 40
+"""Beyond these no FP16 gradient survives, whatever the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,9 @@ class AnalysisOptions:
         recipes: names to train in the verify phase; ``fp32`` is trained first in any case.
         recipe_steps: training steps per recipe.
         train: False leaves the verify phase out.
+        seeds: seeds on which FP32 and the recipe under test are trained, from ``seed`` on; None
+            decides by the time that a run takes, see ``plan_seeds``.
+        recipe_files: files of recipes to train besides.
 
     Raises:
         UsageError: a count is below 1.
@@ -42,11 +53,57 @@ class AnalysisOptions:
     recipes: tuple[str, ...] = DEFAULT_RECIPES
     recipe_steps: int = 100
     train: bool = True
+    seeds: int | None = None
+    recipe_files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "every", "recipe_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)}: it must be 1 or more")
+            _check_count(name, getattr(self, name))
+        if self.seeds is not None:
+            _check_count("seeds", self.seeds)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """Settings of ``scale_sweep``.
+
+    Attributes:
+        log2_from: smallest loss scale, log2.
+        log2_to: largest loss scale, log2; reached if ``log2_step`` divides the distance.
+        log2_step: distance between scales, log2.
+        steps: training steps at each scale.
+        seed: seed of weights, batches and dropout, the same for every scale.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Raises:
+        UsageError: a count is below 1, or the range is empty or beyond 2^-40 and 2^40.
+    """
+
+    log2_from: int = -12
+    log2_to: int = 20
+    log2_step: int = 2
+    steps: int = 100
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("log2_step", "steps"):
+            _check_count(name, getattr(self, name))
+        if not LOWEST_LOG2_SCALE <= self.log2_from <= self.log2_to <= HIGHEST_LOG2_SCALE:
+            raise UsageError(
+                f"scales from 2^{self.log2_from} to 2^{self.log2_to}: choose exponents that rise, "
+                f"within {LOWEST_LOG2_SCALE} and {HIGHEST_LOG2_SCALE}"
+            )
+
+    @property
+    def log2_scales(self) -> tuple[int, ...]:
+        """The scales, ascending."""
+        return tuple(range(self.log2_from, self.log2_to + 1, self.log2_step))
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise UsageError(f"{name}={value}: it must be 1 or more")
 
 
 class Progress(Protocol):

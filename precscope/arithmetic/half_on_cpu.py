@@ -8,13 +8,16 @@ accumulates in float16 (``operators.py`` lists them with the reason). For float1
 
 which is what a tensor core does: FP16 operands, exact products, FP32 sums, one rounding to
 nearest even at the store. Every other operator runs as it is.
+
+With an ``accumulation_block`` the partial sums are FP16 as well (``half_accumulation.py`` has the
+definition, ``half_operators.py`` the operators).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,30 +30,53 @@ _active = threading.local()
 
 
 @contextmanager
-def half_on_cpu() -> Iterator[None]:
+def half_on_cpu(accumulation_block: int | None = None) -> Iterator[None]:
     """Compute in float32 and store in float16, for float16 tensors on the CPU, in this thread.
 
     Covers forward and backward alike (CPU gradients are computed in the calling thread). Float32
     and bfloat16 tensors, other devices, integer arguments and the random stream are untouched.
-    Nested use costs nothing; the mode is gone afterwards, also after an exception.
+    Nested use costs nothing and changes nothing: the outermost block size counts. The mode is gone
+    afterwards, also after an exception.
+
+    Args:
+        accumulation_block: round partial sums to FP16 after so many terms; None: never.
     """
     if getattr(_active, "depth", 0):
         yield
         return
     _active.depth = 1
     try:
-        with _HalfOnCpu():
+        apart = _taken_apart() if accumulation_block else nullcontext()
+        with apart, _HalfOnCpu(reroutes(accumulation_block)):
             yield
     finally:
         _active.depth = 0
 
 
+@contextmanager
+def _taken_apart() -> Iterator[None]:
+    """Let an LSTM, and attention with dropout, call products of float16 one by one.
+
+    Otherwise the first is one operator, and the second widens its operands to float32 itself.
+    """
+    sdp = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    # torch.backends.mkldnn.flags would set TF32 as well, and warn where there is none.
+    mkldnn = torch._C._get_mkldnn_enabled()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(sdp)
+
+
 class _HalfOnCpu(TorchDispatchMode):
     """Sends each operator to its reroute, if it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: dict[Any, Reroute]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reroutes: dict[Any, Reroute] = reroutes()
+        self._reroutes = table
         self._composite: dict[Any, bool] = {}
 
     def __torch_dispatch__(

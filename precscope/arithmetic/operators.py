@@ -87,29 +87,52 @@ SPECIAL: dict[str, Reroute] = {
 
 
 @cache
-def reroutes() -> dict[Any, Reroute]:
-    """Operator overload to reroute; operators that this torch lacks are left out."""
+def reroutes(accumulation_block: int | None = None) -> dict[Any, Reroute]:
+    """Operator overload to reroute; operators that this torch lacks are left out.
+
+    Args:
+        accumulation_block: terms between two roundings of FP16 accumulators, None for float32
+            accumulation. Operators that accumulate in FP16 natively are then not in the table.
+    """
     table: dict[Any, Reroute] = {}
-    for name in (*SLOW, *MISSING, *HALF_ACCUMULATION):
-        table.update(_forms(name))
-    for name in ACCUMULATE_ON_REQUEST:
-        table.update({func: if_accumulating(reroute) for func, reroute in _forms(name).items()})
+    names = (*SLOW, *MISSING, *(() if accumulation_block else HALF_ACCUMULATION))
+    for name in names:
+        table.update(_forms(name, widened))
+    for name in () if accumulation_block else ACCUMULATE_ON_REQUEST:
+        forms = _forms(name, widened).items()
+        table.update({func: if_accumulating(reroute) for func, reroute in forms})
     for name, reroute in SPECIAL.items():
-        func = _overload(*(name if "." in name else f"{name}.default").split("."))
-        table.update({func: reroute} if func else {})
+        table.update(_forms(name, reroute))
+    if accumulation_block:
+        table.update(_accumulating(accumulation_block))
     return table
 
 
-def _forms(name: str) -> dict[Any, Reroute]:
-    """The functional, in-place and single-output ``out=`` forms of an operator."""
-    functional = _overload(name, "default")
+def _accumulating(block: int) -> dict[Any, Reroute]:
+    from precscope.arithmetic.half_operators import COMPUTED, accumulating
+
+    table: dict[Any, Reroute] = {}
+    for name, compute in COMPUTED.items():
+        table.update(_forms(name, accumulating(compute, block)))
+    return table
+
+
+def _forms(name: str, reroute: Reroute) -> dict[Any, Reroute]:
+    """The functional form of an operator, and its in-place and single-output ``out=`` forms.
+
+    The last two only where ``name`` names no overload.
+    """
+    operator, _, overload = name.partition(".")
+    functional = _overload(operator, overload or "default")
     if functional is None:
         return {}
-    forms: dict[Any, Reroute] = {functional: widened}
-    if in_place := _overload(f"{name}_", "default"):
-        forms[in_place] = into_self(functional)
-    if (out := _overload(name, "out")) and len(out._schema.returns) == 1:
-        forms[out] = into_out(functional)
+    forms: dict[Any, Reroute] = {functional: reroute}
+    if overload:
+        return forms
+    if in_place := _overload(f"{operator}_", "default"):
+        forms[in_place] = into_self(functional, reroute)
+    if (out := _overload(operator, "out")) and len(out._schema.returns) == 1:
+        forms[out] = into_out(functional, reroute)
     return forms
 
 

@@ -18,14 +18,14 @@ def widened(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     A mixture of dtypes goes to the native kernel, whose refusal the user has to see: it would
     be refused on a GPU as well.
     """
-    if not _is_half_work(args, kwargs):
+    if not is_half_work(args, kwargs):
         return func(*args, **kwargs)
     return rounded(_run_wide(func, args, kwargs))
 
 
 def widened_attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """As ``widened``; the second output, log-sum-exp, is float32 natively and stays so."""
-    if not _is_half_work(args, kwargs):
+    if not is_half_work(args, kwargs):
         return func(*args, **kwargs)
     output, log_sum_exp = _run_wide(func, args, kwargs)
     return rounded(output), log_sum_exp
@@ -61,25 +61,25 @@ def if_accumulating(reroute: Reroute) -> Reroute:
     return conditional
 
 
-def into_self(functional: Any) -> Reroute:
-    """In-place form: run ``functional`` in float32, then store into the first argument."""
+def into_self(functional: Any, reroute: Reroute) -> Reroute:
+    """In-place form: reroute ``functional``, then store into the first argument."""
 
     def in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _is_half_work(args, kwargs):
+        if not is_half_work(args, kwargs):
             return func(*args, **kwargs)
-        return args[0].copy_(widened(functional, args, kwargs))
+        return args[0].copy_(reroute(functional, args, kwargs))
 
     return in_place
 
 
-def into_out(functional: Any) -> Reroute:
-    """``out=`` form with one output: run ``functional`` in float32, then resize and fill it."""
+def into_out(functional: Any, reroute: Reroute) -> Reroute:
+    """``out=`` form with one output: reroute ``functional``, then resize and fill it."""
 
     def to_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _is_half_work(args, kwargs):
+        if not is_half_work(args, kwargs):
             return func(*args, **kwargs)
         rest = {name: value for name, value in kwargs.items() if name != "out"}
-        result = widened(functional, args, rest)
+        result = reroute(functional, args, rest)
         return kwargs["out"].resize_(result.shape).copy_(result)
 
     return to_out
@@ -99,7 +99,7 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def _is_half_work(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_half_work(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether there are floating-point tensors and all of them are float16 on the CPU."""
     found = False
     for tensor in _tensors(chain(args, kwargs.values())):

@@ -6,13 +6,17 @@ package compiles nothing and does not import numba.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
+import torch
+from torch.compiler import is_compiling
+
+from precscope.kernels.cpu import PARALLEL_FROM, check_row, observe_cpu, observe_many_cpu
 from precscope.kernels.merge import merge_rows
 from precscope.kernels.operator import observe_eager, observe_operator
 from precscope.kernels.row import ROW_SLOTS, new_rows, to_histogram
 
-__all__ = ["ROW_SLOTS", "merge_rows", "new_rows", "observe", "to_histogram"]
+__all__ = ["ROW_SLOTS", "merge_rows", "new_rows", "observe", "observe_many", "to_histogram"]
 
 
 def observe(tensor: torch.Tensor, row: torch.Tensor) -> None:
@@ -31,9 +35,45 @@ def observe(tensor: torch.Tensor, row: torch.Tensor) -> None:
         TypeError: the tensor is not floating point or has no memory of its own, or the row is
             not one.
     """
-    if not tensor.is_floating_point():
-        raise TypeError(f"cannot observe a {tensor.dtype} tensor: pass floating-point values")
-    if torch.compiler.is_compiling():
+    if is_compiling():
         observe_operator(tensor, row)
+    elif tensor.is_cpu:
+        observe_cpu(tensor, row)
     else:
         observe_eager(tensor, row)
+
+
+def observe_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> None:
+    """Add each tensor's statistics to the row beside it: ``observe`` for every pair, but faster.
+
+    The contiguous CPU tensors of one dtype take one foreign call together; all others, and those
+    large enough for several threads, are observed one by one afterwards. A row may occur more than once.
+
+    Args:
+        tensors: floating point, any shapes, layouts and devices; never changed.
+        rows: as many, each as for ``observe``; changed in place.
+
+    Raises:
+        TypeError: as for ``observe``. Which of the other tensors have been observed is not said.
+        ValueError: not as many rows as tensors.
+    """
+    groups: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    others: list[tuple[torch.Tensor, torch.Tensor]] = []
+    together = not is_compiling()
+    for tensor, row in zip(tensors, rows, strict=True):
+        if together and _is_plain(tensor):
+            check_row(row)
+            group = groups.setdefault(tensor.dtype, ([], []))
+            group[0].append(tensor)
+            group[1].append(row)
+        else:
+            others.append((tensor, row))
+    for group in groups.values():
+        observe_many_cpu(*group)
+    for tensor, row in others:
+        observe(tensor, row)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    dense = tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous()
+    return dense and tensor.numel() < PARALLEL_FROM and tensor.data_ptr() != 0

@@ -30,19 +30,25 @@ from precscope.kernels.passes import (
     Bits,
     Row,
     Values,
-    count,
+    compare,
     keep_powers,
     nonfinite,
     scatter,
     split,
     sums,
 )
-from precscope.kernels.simd import Bytes, compiled
+from precscope.kernels.simd import Bytes, compiled, keep_apart, merged
+from precscope.kernels.tally import count_wide
+from precscope.kernels.wide import has_wide_registers
+from precscope.kernels.widen import Codes, widen
 
 Floats = npt.NDArray[np.float64]
 
 SMALLEST_NORMAL: Final = U32(0x00800000)
 SMALLEST_SUBNORMAL: Final = 2.0**MIN_EXPONENT
+
+count = count_wide if has_wide_registers() else compare
+"""``count(fields, highest, wanted, row, first_slot, following)``: see either."""
 
 FEW: Final = U64(256)
 """One power of two in this many values is still cheaper picked out than compared for."""
@@ -60,6 +66,7 @@ def observe_chunk(
     bits: Bits, values: Values, fields: Bytes, row: Row, floats: Floats, following: Bytes
 ) -> np.uint32:
     """Add a chunk to the row, except for its amax; gives its largest magnitude as bits."""
+    keep_apart()
     top, subnormals = _tally(bits, fields, row, following)
     if subnormals > NONE or top >= INFINITY:
         _value_by_value(bits, values, row, floats)
@@ -70,7 +77,7 @@ def observe_chunk(
     return top
 
 
-@compiled
+@merged
 def _tally(bits: Bits, fields: Bytes, row: Row, following: Bytes) -> tuple[np.uint32, np.uint64]:
     """Count a chunk; gives its largest magnitude and the number of subnormals still to count."""
     size = U64(bits.shape[0])
@@ -83,14 +90,16 @@ def _tally(bits: Bits, fields: Bytes, row: Row, following: Bytes) -> tuple[np.ui
     highest = U64(top >> FIELD_SHIFT) if top < INFINITY else LARGEST_FIELD
     wanted = size - zeros - infinities - nans
     subnormals = count(fields, highest, wanted, row, COUNTS_BY_FIELD, following)
-    _tally_powers(bits, fields, highest, even - zeros - infinities, row)
+    tally_powers(bits, fields, highest, even - zeros - infinities, row)
     return top, subnormals
 
 
 @compiled
-def _tally_powers(
+def tally_powers(
     bits: Bits, fields: Bytes, highest: np.uint64, powers: np.uint64, row: Row
 ) -> None:
+    """Count ``powers`` exact powers of two. Overwrites the fields."""
+    keep_apart()
     if powers == NONE:
         return
     keep_powers(bits, fields)
@@ -103,6 +112,7 @@ def _tally_powers(
 @compiled
 def _value_by_value(bits: Bits, values: Values, row: Row, floats: Floats) -> None:
     """Sum the finite values of a chunk, raise amax, count the subnormals."""
+    keep_apart()
     for i in range(U64(bits.shape[0])):
         magnitude = U32(bits[i] & MAGNITUDE)
         if magnitude == U32(0) or magnitude >= INFINITY:
@@ -125,3 +135,19 @@ def _count_subnormal(row: Row, magnitude: float) -> None:
     place = exponent - 1 - MIN_EXPONENT if exponent > MIN_EXPONENT else 0
     row[slots.COUNTS + place] += 1
     row[slots.POWERS + place] += significand == 0.5
+
+
+@compiled
+def observe_widened_chunk(
+    kind: int,
+    source: Codes,
+    table: Bits,
+    bits: Bits,
+    buffers: tuple[Bytes, Bytes],
+    row: Row,
+    floats: Floats,
+    following: Bytes,
+) -> np.uint32:
+    """Add a chunk of a narrow format to the row, except for its amax; gives that as bits."""
+    widen(kind, source, table, bits)
+    return observe_chunk(bits, bits.view(np.float32), buffers[0], row, floats, following)

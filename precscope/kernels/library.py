@@ -20,11 +20,13 @@ from typing import Any, Final
 import torch
 
 Kernel = Callable[[int, int, int, int], None]
-"""``kernel(source_address, size, row_address, table_address)``; adds one observation."""
+"""``kernel(source_address, size, row_address, table_address)`` adds one observation to a row;
+``kernel(jobs_address, jobs, 0, table_address)`` one for each job, which is three 64-bit words:
+source address, size, row address."""
 
-PROTOTYPE: Final = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p
-)
+PROTOTYPE: Final = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
+"""An integer converts fastest as a pointer, even if it is a size."""
+
 CACHE_ERRORS: Final = (RuntimeError, OSError, EOFError, pickle.PickleError)
 """What numba raises where no cache directory is writable, or the cache is full or damaged."""
 
@@ -104,11 +106,13 @@ def _compile(name: str) -> Any:
     from numba.core import types
 
     from precscope.kernels import compiled
+    from precscope.kernels.wide import has_wide_registers
 
-    signature = types.void(types.voidptr, types.uint64, types.voidptr, types.voidptr)
+    signature = types.void(types.uint64, types.uint64, types.uint64, types.uint64)
     function = getattr(compiled, name)
+    variant = "wide" if has_wide_registers() else "portable"
     try:
-        function.__qualname__ = f"{name}_{_source_digest()}"
+        function.__qualname__ = f"{name}_{variant}_{_source_digest()}"
         return numba.cfunc(signature, cache=True)(function)
     except CACHE_ERRORS:
         return numba.cfunc(signature)(function)

@@ -20,6 +20,8 @@ def observe_eager(tensor: torch.Tensor, row: torch.Tensor) -> None:
     """
     if tensor.is_cpu:
         observe_cpu(tensor, row)
+    elif not tensor.is_floating_point():
+        raise TypeError(f"cannot observe a {tensor.dtype} tensor: pass floating-point values")
     elif row.is_cpu:
         observe_cpu(tensor.detach().cpu(), row)
     else:

@@ -17,6 +17,7 @@ from precscope.kernels.simd import (
     BLOCK,
     Bytes,
     compiled,
+    keep_apart,
     match_mask,
     popcount,
     prefetch,
@@ -50,6 +51,7 @@ def split(bits: Bits, fields: Bytes) -> tuple[np.uint32, np.uint64, np.uint64]:
 
     ``fields`` may be longer than ``bits``: the rest becomes 0, which is never counted.
     """
+    keep_apart()
     top, zeros, even = U32(0), U32(0), U32(0)
     for i in range(U64(bits.shape[0])):
         magnitude = U32(bits[i] & MAGNITUDE)
@@ -65,15 +67,19 @@ def split(bits: Bits, fields: Bytes) -> tuple[np.uint32, np.uint64, np.uint64]:
 @compiled
 def keep_powers(bits: Bits, fields: Bytes) -> None:
     """Write the exponent fields of the normal powers of two, 0 for all other values."""
+    keep_apart()
     for i in range(U64(bits.shape[0])):
         magnitude = U32(bits[i] & MAGNITUDE)
         power = (magnitude & MANTISSA) == U32(0) and magnitude < INFINITY
         fields[i] = U8(magnitude >> FIELD_SHIFT) if power else U8(0)
+    for i in range(U64(bits.shape[0]), U64(fields.shape[0])):
+        fields[i] = U8(0)
 
 
 @compiled
 def nonfinite(bits: Bits) -> tuple[np.uint64, np.uint64]:
     """Infinities and NaNs."""
+    keep_apart()
     infinities, nans = U32(0), U32(0)
     for i in range(U64(bits.shape[0])):
         magnitude = U32(bits[i] & MAGNITUDE)
@@ -96,6 +102,7 @@ def sums(values: Values) -> tuple[float, float]:
 @compiled
 def scatter(fields: Bytes, highest: np.uint64, row: Row, first_slot: np.uint64) -> np.uint64:
     """Count the fields from 1 to ``highest`` one by one; gives how many there were."""
+    keep_apart()
     found = NONE
     for block in range(U64(fields.shape[0]) // LANES):
         occupied = ~match_mask(fields, block, U8(0))
@@ -109,7 +116,7 @@ def scatter(fields: Bytes, highest: np.uint64, row: Row, first_slot: np.uint64) 
 
 
 @compiled
-def count(
+def compare(
     fields: Bytes,
     highest: np.uint64,
     wanted: np.uint64,

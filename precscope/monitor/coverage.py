@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from precscope.monitor import compiled
 from precscope.monitor.guard import Guard
 from precscope.monitor.modules import ModuleHooks
 from precscope.monitor.parameters import ParameterHooks
 from precscope.monitor.sitebook import SiteBook
+
+BEFORE = "compiled before watching began: call watch before the compiled model"
+TOO_OLD = "runs compiled, which this version of torch does not let be observed"
 
 
 def coverage_document(
@@ -25,13 +30,17 @@ def coverage_document(
         {
             "name": name or "(root)",
             "module_type": type(module).__name__,
-            "reason": modules.reasons.get(name, "its forward was not called while observed"),
+            "reason": _reason(name, module, modules),
         }
         for name, module in model.named_modules()
         if name not in modules.seen_modules
     ]
     skipped = [
         {"what": name, "reason": reason, "count": 1} for name, reason in parameters.skipped.items()
+    ]
+    skipped += [
+        {"what": what, "reason": reason, "count": count}
+        for (what, reason), count in modules.skipped.items()
     ]
     return {
         "modules_seen": len(modules.seen_modules),
@@ -41,3 +50,15 @@ def coverage_document(
         "observed_steps": observed_steps,
         "sites": len(book.entries),
     }
+
+
+def _reason(name: str, module: nn.Module, modules: ModuleHooks) -> str:
+    if name not in modules.names:
+        return "added to the model after watching began"
+    if not modules.seen_modules and compiled.compiled_code_exists():
+        return BEFORE if compiled.WORKS else TOO_OLD
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        return "a container, which is not called"
+    if isinstance(module, NonDynamicallyQuantizableLinear):
+        return "its weights are used directly by the attention that owns it"
+    return modules.reasons.get(name, "its forward was not called while observed")

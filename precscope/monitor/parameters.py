@@ -15,13 +15,17 @@ from torch.utils.hooks import RemovableHandle
 from precscope.monitor.guard import Guard
 from precscope.monitor.sitebook import Observe, SiteBook
 from precscope.monitor.state import State
-from precscope.monitor.tensors import strided_values
+from precscope.monitor.tensors import local_values, strided_values, unreadable
+
+Place = tuple[str, nn.Parameter, str]
+"""Name, parameter, type of the module that owns it."""
 
 
 class ParameterHooks:
     """Observes every parameter of a model and its gradient.
 
-    A tied parameter is one site, under the first of its names.
+    A tied parameter is one site, under the first of its names. A lazy parameter is taken up
+    once it has a shape, a frozen one once it is trained.
     """
 
     def __init__(
@@ -39,25 +43,46 @@ class ParameterHooks:
         self._guard = guard
         self.skipped: dict[str, str] = {}
         owners = {name: type(module).__name__ for name, module in model.named_modules()}
-        self._parameters = [
+        self._waiting: list[Place] = [
             (name, parameter, owners[name.rpartition(".")[0]])
             for name, parameter in model.named_parameters()
-            if wanted(name) and self._usable(name, parameter)
+            if wanted(name)
         ]
-        self._handles: list[RemovableHandle] = [
-            parameter.register_post_accumulate_grad_hook(self._gradient_hook(name, owner))
-            for name, parameter, owner in self._parameters
-            if state.weight_gradients and parameter.requires_grad
-        ]
+        self._parameters: list[Place] = []
+        self._frozen: list[Place] = []
+        self._handles: list[RemovableHandle] = []
+        self.attach_waiting()
 
-    def _usable(self, name: str, parameter: nn.Parameter) -> bool:
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            self.skipped[name] = "lazy parameter, not initialised when watching began"
-        elif not parameter.is_floating_point():
-            self.skipped[name] = f"{parameter.dtype} has no binary exponents"
-        else:
-            return True
-        return False
+    def attach_waiting(self) -> None:
+        """Hook the parameters that have become real since the last call."""
+        waiting, self._waiting = self._waiting, []
+        for name, parameter, owner in waiting:
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                self.skipped[name] = "lazy parameter, not yet initialised"
+                self._waiting.append((name, parameter, owner))
+            elif not parameter.is_floating_point():
+                self.skipped[name] = f"{parameter.dtype} has no binary exponents"
+            else:
+                self.skipped.pop(name, None)
+
+                self._parameters.append((name, parameter, owner))
+                self._frozen.append((name, parameter, owner))
+        if self._state.weight_gradients:
+            self._hook_thawed()
+
+    def _hook_thawed(self) -> None:
+        frozen, self._frozen = self._frozen, []
+        for name, parameter, owner in frozen:
+            if parameter.requires_grad:
+                hook = self._gradient_hook(name, owner)
+                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+            else:
+                self._frozen.append((name, parameter, owner))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some parameters have no shape yet."""
+        return bool(self._waiting)
 
     def _gradient_hook(self, name: str, owner: str) -> Callable[[torch.Tensor], None]:
         where = f"{name} (gradient)"
@@ -76,8 +101,13 @@ class ParameterHooks:
 
     def _gradient(self, name: str, owner: str, gradient: torch.Tensor) -> None:
         values = strided_values(gradient)
-        if values is None:
-            self.skipped[name] = f"gradient layout {gradient.layout} is not read"
+        reason = (
+            f"gradient layout {gradient.layout} is not read"
+            if values is None
+            else unreadable(values)
+        )
+        if values is None or reason is not None:
+            self.skipped[name] = str(reason)
             return
         self._observe(values, self._book.row(name, "weight_gradient", values, owner))
 
@@ -89,7 +119,11 @@ class ParameterHooks:
             if self._guard.any and self._guard.disabled(name):
                 continue
             try:
-                self._observe(parameter, self._book.row(name, "weight", parameter, owner))
+                values = local_values(parameter)
+                if (reason := unreadable(values)) is not None:
+                    self.skipped[name] = reason
+                    continue
+                self._observe(values, self._book.row(name, "weight", values, owner))
             except Exception:  # noqa: BLE001 - an observer must not stop the user's program
                 self._guard.failed(name)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from precscope.facts import Site, SiteKind
+from precscope.facts import GRADIENT_KINDS, Site, SiteKind
 from precscope.monitor.rows import RowStore
 from precscope.monitor.sink import Sink
 
@@ -52,7 +52,7 @@ class SiteBook:
             found = self._open(name, kind, tensor, module_type)
         elif found.device != tensor.device:
             found.device = tensor.device
-            found.row = self._rows.new_row(found.index, tensor.device)
+            found.row = self._rows.new_row(found.index, tensor.device, kind in GRADIENT_KINDS)
         return found.row
 
     def _open(self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str) -> Entry:
@@ -66,7 +66,8 @@ class SiteBook:
             order=len(self.entries),
         )
         index = self._sink.add_site(site)
-        entry = Entry(index, site, self._rows.new_row(index, tensor.device), tensor.device)
+        row = self._rows.new_row(index, tensor.device, kind in GRADIENT_KINDS)
+        entry = Entry(index, site, row, tensor.device)
         self.entries.append(entry)
         self.by_key[(name, kind)] = entry
         return entry

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from precscope.facts import GRADIENT_KINDS, Site, StepRecord, Window
 from precscope.kernels.row import OBSERVATIONS, to_histogram
+from precscope.monitor.marks import INPUT, EndedStep
 from precscope.monitor.rows import TakenBlock
 
-PendingStep = tuple[int, float | None, float]
+
+@dataclass(frozen=True, slots=True)
+class PendingStep:
+    """A step that ended since the last flush; its tensors are still on their devices.
+
+    Attributes:
+        step: index of the step.
+        loss: its loss, if it was told.
+        scale: the loss scale its gradients carried, None for none.
+        skipped: whether its update was skipped; a tensor where only the device knows.
+    """
+
+    step: int
+    loss: torch.Tensor | None
+    scale: torch.Tensor | float | None
+    skipped: torch.Tensor | bool
+
+
+def read_back(pending: list[PendingStep]) -> list[EndedStep]:
+    """The same steps as plain numbers."""
+    ended = []
+    for entry in pending:
+        loss = None if entry.loss is None else float(entry.loss)
+        scale = 1.0 if entry.scale is None else float(entry.scale)
+        log2_scale = math.log2(scale) if 0.0 < scale < math.inf else 0.0
+        ended.append((entry.step, loss, log2_scale, bool(entry.skipped)))
+    return ended
 
 
 def windows(
@@ -20,17 +49,17 @@ def windows(
     for block in taken:
         for site, row in zip(block.sites, block.rows, strict=True):
             observations = int(row[OBSERVATIONS])
-            if observations:
+            if observations and site != INPUT:
                 yield site, Window(first_step, last_step, observations, to_histogram(row))
 
 
 def step_records(
-    taken: list[TakenBlock], pending: list[PendingStep], sites: dict[int, Site]
+    taken: list[TakenBlock], pending: list[EndedStep], sites: dict[int, Site]
 ) -> list[StepRecord]:
     """One record per pending step: its loss, and the largest gradient at risk with its site."""
     amax, owners = _gradient_amax(taken, sites)
     records = []
-    for column, (step, loss, log2_scale) in enumerate(pending):
+    for column, (step, loss, log2_scale, _) in enumerate(pending):
         largest, owner = 0.0, None
         if owners:
             value, index = amax[:, column].max(0)
@@ -47,6 +76,8 @@ def _gradient_amax(
     logs, owners = [], []
     for block in taken:
         for site, log in zip(block.sites, block.amax_log, strict=True):
+            if site == INPUT:
+                continue
             fact = sites[site]
             if fact.kind in GRADIENT_KINDS and fact.autocast_dtype != "float32":
                 logs.append(log)

@@ -11,11 +11,16 @@ FP16 are seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from precscope.facts import RetentionSums, UpdateWindow
+from precscope.monitor.tensors import local_values, unreadable
 
 UPDATE_FACTORS: tuple[float, ...] = (1.0, 0.1, 0.01)
 SAMPLES = 256
@@ -37,15 +42,15 @@ class Sample:
 
     def refresh(self) -> None:
         """Make the view anew if the parameter's storage has moved (``p.data = ...``)."""
-        if self.parameter.data_ptr() == self.pointer:
+        flat = local_values(self.parameter.detach())
+        if flat.data_ptr() == self.pointer:
             return
-        flat = self.parameter.detach()
         stride = max(1, flat.numel() // SAMPLES)
         dense = flat if flat.is_contiguous() else flat.permute(_dense_order(flat))
         self.view = dense.reshape(-1)[::stride][:SAMPLES]
         # A layout with gaps is copied by reshape: such a view must be made anew each time.
         aliases = self.view.data_ptr() == flat.data_ptr()
-        self.pointer = self.parameter.data_ptr() if aliases else -1
+        self.pointer = flat.data_ptr() if aliases else -1
 
 
 def _dense_order(tensor: torch.Tensor) -> list[int]:
@@ -61,6 +66,15 @@ class UpdateSampler:
 
     def __init__(self, parameters: list[tuple[str, torch.Tensor, dict[str, object]]]) -> None:
         self._samples = [Sample(n, p, g) for n, p, g in parameters if p.numel()]
+        self._finished: list[UpdateWindow] = []
+        self._prepare()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the parameters are no longer on the device that their samples are on."""
+        return self._samples[0].parameter.device != self._device
+
+    def _prepare(self) -> None:
         device = self._samples[0].parameter.device
         shape = (len(self._samples), SAMPLES)
         self._mask = torch.zeros(shape, device=device)
@@ -92,16 +106,31 @@ class UpdateSampler:
         self._start: torch.Tensor | None = None
         self._moved: torch.Tensor | None = None
         self._steps: list[int] = []
+        self._rates = self._last_rates = [_rate(s) for s in self._samples]
+
+    def _rates_moved(self) -> bool:
+        """Whether a learning rate has left an octave around the window's: R would mix the two."""
+        if not self._steps:
+            self._rates = [_rate(s) for s in self._samples]
+            return False
+        pairs = zip(self._rates, map(_rate, self._samples), strict=True)
+        return any(not start / 2 <= now <= start * 2 for start, now in pairs)
 
     def _gather(self) -> torch.Tensor:
         pieces: list[torch.Tensor] = []
         for sample, padding in zip(self._samples, self._padding, strict=True):
             sample.refresh()
-            pieces += (sample.view.float(), padding) if padding.numel() else (sample.view.float(),)
+            view = sample.view.to(self._device, torch.float32)
+            pieces += (view, padding) if padding.numel() else (view,)
         return torch.cat(pieces).view(len(self._samples), SAMPLES)
 
     def before_step(self) -> None:
         """Keep the sampled weights as they are before the update."""
+        if self.has_moved:
+            self._prepare()
+        if self._rates_moved():
+            self._finished += self._windows()
+            self._reset()
         self._before = self._gather()
 
     def after_step(self, step: int) -> None:
@@ -116,6 +145,7 @@ class UpdateSampler:
         self._add_reasons(before, update)
         self._carry(weight16, update)
         self._steps.append(step)
+        self._last_rates = [_rate(s) for s in self._samples]
 
     def _add_reasons(self, weight: torch.Tensor, update: torch.Tensor) -> None:
         size = update.abs()
@@ -131,17 +161,24 @@ class UpdateSampler:
         self._moved = self._moved + update
 
     def take(self) -> list[UpdateWindow]:
-        """Read the window back to the host, one record per parameter, and start the next."""
+        """Read the window back to the host, one record per parameter, and start the next.
+
+        A window in which a learning rate changed comes as several, one after the other.
+        """
+        windows = self._finished + self._windows()
+        self._finished = []
+        self._reset()
+        return windows
+
+    def _windows(self) -> list[UpdateWindow]:
         if not self._steps:
             return []
         sums, reasons = self._sums.cpu(), self._reasons.cpu()
         accumulated = self._accumulated()
-        windows = [
+        return [
             self._window(i, sums[:, :, i], reasons[:, i], accumulated)
             for i in range(len(self._samples))
         ]
-        self._reset()
-        return windows
 
     def _accumulated(self) -> torch.Tensor | None:
         if len(self._steps) < 2 or self._carried is None or self._moved is None:
@@ -153,19 +190,39 @@ class UpdateSampler:
         self, i: int, sums: torch.Tensor, reasons: torch.Tensor, accumulated: torch.Tensor | None
     ) -> UpdateWindow:
         sample = self._samples[i]
-        rate = sample.group.get("lr")
         return UpdateWindow(
             parameter=sample.name,
             first_step=self._steps[0],
             last_step=self._steps[-1],
             steps=len(self._steps),
             sampled=sample.view.numel(),
-            learning_rate=None if rate is None else float(rate),  # type: ignore[arg-type]
+            learning_rate=self._last_rates[i] if "lr" in sample.group else None,
             below_2_24=int(reasons[0]),
             ratio_above_2048=int(reasons[1]),
             single=tuple(_to_sums(f, sums[:, j]) for j, f in enumerate(UPDATE_FACTORS)),
             accumulated=None if accumulated is None else _to_sums(1.0, accumulated[:, i]),
         )
+
+
+def make_samplers(
+    model: nn.Module, optimizers: list[Optimizer], wanted: Callable[[str], bool]
+) -> list[UpdateSampler]:
+    """One sampler per device for the parameters of ``model`` that an optimizer moves."""
+    names = {id(p): n for n, p in model.named_parameters() if wanted(n)}
+    by_device: dict[torch.device, list[tuple[str, torch.Tensor, dict[str, Any]]]] = {}
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        for parameter in group["params"]:
+            name = names.pop(id(parameter), None)
+            if name is not None and _can_sample(parameter):
+                by_device.setdefault(parameter.device, []).append((name, parameter, group))
+    return [UpdateSampler(parameters) for parameters in by_device.values()]
+
+
+def _can_sample(parameter: torch.Tensor) -> bool:
+    if isinstance(parameter, nn.parameter.UninitializedParameter):
+        return False
+    values = local_values(parameter)
+    return values.is_floating_point() and values.numel() > 0 and unreadable(values) is None
 
 
 def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
@@ -192,3 +249,9 @@ def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
 def _to_sums(factor: float, column: torch.Tensor) -> RetentionSums:
     dot, squares, noise, lost, nonzero = column.tolist()
     return RetentionSums(factor, dot, squares, noise, int(lost), int(nonzero))
+
+
+def _rate(sample: Sample) -> float:
+    """Learning rate of a sample's group; 1 if it has none, or keeps it in a tensor."""
+    rate = sample.group.get("lr")
+    return float(rate) if isinstance(rate, (int, float)) else 1.0

@@ -1,6 +1,7 @@
-"""Which dtype each site has under FP16 autocast, from one real autocast step.
+"""Which dtype each site has in half precision training, from one real step of it.
 
-A site that autocast leaves in float32 is not at risk, whatever its exponents.
+The step is that of the ``paper`` recipe: weights stored in FP16, under FP16 autocast. A site that
+stays in float32 there is not at risk, whatever its exponents.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precscope.arithmetic import half_on_cpu
+from precscope.arithmetic.storage import convertible_parameters, half_stored
 from precscope.monitor import Monitor
 from precscope.monitor.sink import NullSink
 from precscope.monitor.sitebook import dtype_name
@@ -41,10 +43,10 @@ class _CastParameters(TorchDispatchMode):
 def autocast_dtypes(
     model: nn.Module, loss: Callable[[], torch.Tensor], device_type: str
 ) -> dict[tuple[str, str], str]:
-    """Dtype name by (site name, kind) in one forward and backward under FP16 autocast.
+    """Dtype name by (site name, kind) in one forward and backward with FP16 weights and autocast.
 
     Activations and their gradients are looked at as they come; a weight and its gradient have
-    the dtype that autocast casts the parameter to, its own where it is not cast.
+    the dtype that it is stored in, or that autocast casts it to.
 
     Args:
         model: the model whose sites are asked for; given back unchanged.
@@ -52,14 +54,16 @@ def autocast_dtypes(
         device_type: ``"cpu"`` or ``"cuda"``.
     """
     sink = NullSink()
-    with isolated(model), _CastParameters(model) as casts, half_on_cpu():
+    with isolated(model), half_stored(model), _CastParameters(model) as casts, half_on_cpu():
         kinds = ("activation", "activation_gradient")
         with Monitor(model, None, sink, kinds=kinds, window_steps=1):
             with torch.autocast(device_type, dtype=torch.float16):
                 value = loss()
             value.backward()
     found: dict[tuple[str, str], str] = {(s.name, s.kind): s.dtype for s in sink.sites}
+    stored = convertible_parameters(model)
     for name, parameter in model.named_parameters():
-        dtype = casts.dtypes.get(name, dtype_name(parameter.dtype))
+        own = "float16" if name in stored else dtype_name(parameter.dtype)
+        dtype = casts.dtypes.get(name, own)
         found[(name, "weight")] = found[(name, "weight_gradient")] = dtype
     return found

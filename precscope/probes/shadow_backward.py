@@ -2,20 +2,22 @@
 
     error_p(k) = || g16_p(k) / 2^k - g32_p || / || g32_p ||        per parameter p
 
-where g16 comes from a real FP16 autocast forward and a backward of the loss times 2^k. FP16
+where g16 comes from a real forward with FP16 weights under FP16 autocast, and a backward of the
+loss times 2^k. FP16
 differs from FP32 at every scale (rounding, and ReLU masks that flip), so an error is judged
 against its floor at a large safe scale, never against zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from precscope.arithmetic import half_on_cpu
+from precscope.arithmetic.storage import half_stored
 from precscope.probes.isolated import isolated, random_streams_kept
 
 
@@ -65,17 +67,26 @@ def measure_gradient_errors(
     batches: Iterable[object],
     log2_scales: Iterable[int],
     device_type: str,
+    keep: Collection[nn.Module] = (),
 ) -> GradientErrors:
     """Gradient errors of every parameter at every candidate scale, summed over the batches.
 
     One FP16 forward serves the backward passes at all scales. The model, its gradients, buffers
     and the random streams are given back unchanged.
+
+    Args:
+        model: the model, in FP32.
+        loss_of: computes the loss of a batch with it.
+        batches: the probe batches.
+        log2_scales: candidate scales.
+        device_type: ``"cpu"`` or ``"cuda"``.
+        keep: modules whose parameters stay in FP32.
     """
     scales = sorted(set(log2_scales))
     errors = GradientErrors(differences={k: {} for k in scales})
     with isolated(model):
         for batch in batches:
-            _one_batch(model, loss_of, batch, scales, device_type, errors)
+            _one_batch(model, loss_of, batch, scales, device_type, errors, keep)
             errors.batches += 1
     return errors
 
@@ -87,13 +98,14 @@ def _one_batch(
     scales: list[int],
     device_type: str,
     errors: GradientErrors,
+    keep: Collection[nn.Module],
 ) -> None:
     with random_streams_kept():
         loss_of(batch).backward()
     exact = _take_gradients(model)
     for name, gradient in exact.items():
         errors.squares[name] = errors.squares.get(name, 0.0) + float(gradient.square().sum())
-    with half_on_cpu():
+    with half_stored(model, keep), half_on_cpu():
         with torch.autocast(device_type, dtype=torch.float16):
             loss = loss_of(batch)
         for k in scales:

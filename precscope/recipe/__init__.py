@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from precscope.recipe.recipe import RECIPES, LossScaling, Recipe
+from precscope.recipe.named import RECIPES
+from precscope.recipe.recipe import LossScaling, Recipe
 
 __all__ = ["RECIPES", "LossScaling", "Recipe"]

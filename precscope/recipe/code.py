@@ -71,7 +71,7 @@ def recipe_code(recipe: Recipe, is_named: bool) -> str:
     The script's own ``model``, ``optimizer``, ``batches``, ``loss_fn(model, batch)`` and ``device``
     ("cpu" or "cuda") are used by these names.
     """
-    if recipe.weights_dtype == "float16":
+    if recipe.weights_dtype == "float16" or recipe.accumulation == "fp16":
         return _trainer_code(recipe, is_named)
     if recipe.compute_dtype == "float32":
         return _plain_code(recipe)

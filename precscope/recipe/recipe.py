@@ -1,9 +1,10 @@
-"""Recipe: how to train, as data. Named ones, validation, and the JSON file."""
+"""Recipe: how to train, as data; its validation and its JSON file."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,9 +15,13 @@ from precscope.recipe.code import recipe_code
 RECIPE_SCHEMA = 1
 """Version of the JSON file; any other is refused."""
 
+ACCUMULATION_BLOCKS = (1, 4, 8, 16)
+"""A scalar accumulator, and the blocks of tensor cores."""
+
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 WeightsDtype = Literal["float32", "float16"]
 Accumulation = Literal["fp32", "fp16"]
+WeightUpdates = Literal["nearest", "stochastic", "kahan"]
 Scaler = Literal["none", "torch", "precscope"]
 ScalingKind = Literal["none", "static", "dynamic"]
 
@@ -67,12 +72,18 @@ class Recipe:
         master_weights: with float16 weights, keep a float32 copy for the optimizer to update;
             without it each update is rounded into the float16 weight.
         loss_scaling: see ``LossScaling``.
-        accumulation: format in which dot products and reductions are summed.
+        accumulation: format in which dot products and sums are accumulated.
+        accumulation_block: with FP16 accumulation, terms summed in float32 before each rounding:
+            1 for a scalar accumulator, 4, 8 or 16 for tensor cores. Simulated on a CPU; on CUDA
+            the hardware has its own.
         fp32_modules: qualified module names, or patterns with ``*``, ``?`` and ``[...]``, that run
             in float32 with float32 weights and inputs.
         scaler: ``"torch"``: ``torch.amp.GradScaler``; ``"precscope"``: ours, which also takes
             float16 gradients; ``"none"``.
         tf32: on CUDA, let float32 products use TF32.
+        weight_updates: how float16 weights without a master copy take an update: rounded to
+            ``"nearest"``; ``"stochastic"``: to one of the two neighbours, at random, so that the
+            mean is right; ``"kahan"``: to nearest, with what was lost kept in a second float16.
     """
 
     name: str
@@ -85,6 +96,8 @@ class Recipe:
     fp32_modules: tuple[str, ...] = ()
     scaler: Scaler = "none"
     tf32: bool = False
+    accumulation_block: int = 16
+    weight_updates: WeightUpdates = "nearest"
 
     def __post_init__(self) -> None:
         for name, kind in (("name", str), ("description", str), ("loss_scaling", LossScaling)):
@@ -94,6 +107,7 @@ class Recipe:
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         check_names("fp32_modules", self.fp32_modules)
+        check_type("accumulation_block", self.accumulation_block, int)
         if problem := _contradiction(self):
             raise UsageError(f"recipe {self.name!r}: {problem}")
 
@@ -104,11 +118,28 @@ class Recipe:
         Raises:
             UsageError: there is none; the message lists those that exist.
         """
+        from precscope.recipe.named import RECIPES
+
         try:
             return RECIPES[name.lower()]
         except KeyError:
             choices = ", ".join(RECIPES)
             raise UsageError(f"unknown recipe {name!r}: choose one of {choices}") from None
+
+    @classmethod
+    def of(cls, choice: str | PathLike[str] | Recipe) -> Recipe:
+        """The recipe itself, the one of that name, or the one in that file.
+
+        A string is a file if it holds a path separator or ends in ``.json``.
+
+        Raises:
+            UsageError: see ``named`` and ``load``.
+        """
+        if isinstance(choice, Recipe):
+            return choice
+        if isinstance(choice, str) and not _is_path(choice):
+            return cls.named(choice)
+        return cls.load(choice)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, with the number of the schema."""
@@ -118,12 +149,14 @@ class Recipe:
     def from_dict(cls, values: object) -> Recipe:
         """The recipe that ``to_dict`` described; absent keys but ``name`` take their defaults.
 
+        The key ``code``, which the recipe of a result has beside its fields, is ignored.
+
         Raises:
             UsageError: an unknown key or value, or another schema.
         """
         if not isinstance(values, dict) or values.get("schema") != RECIPE_SCHEMA:
             raise UsageError(f"a recipe is an object with the key schema: {RECIPE_SCHEMA}")
-        known = known_fields(cls, {k: v for k, v in values.items() if k != "schema"})
+        known = known_fields(cls, {k: v for k, v in values.items() if k not in ("schema", "code")})
         known["loss_scaling"] = LossScaling(
             **known_fields(LossScaling, known.get("loss_scaling", {}))
         )
@@ -135,7 +168,7 @@ class Recipe:
         """This recipe with further modules (names or patterns) kept in float32."""
         return replace(self, fp32_modules=tuple(dict.fromkeys((*self.fp32_modules, *modules))))
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write the recipe as JSON.
 
         Raises:
@@ -147,8 +180,8 @@ class Recipe:
             raise UsageError(f"cannot write the recipe {path}: {error.strerror}") from None
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
-        """Read a recipe that ``save`` wrote.
+    def load(cls, path: str | PathLike[str]) -> Recipe:
+        """Read a recipe that ``save`` wrote, or the advised one of a ``result.json``.
 
         Raises:
             UsageError: the file is missing, is not JSON, or is not a recipe of this schema.
@@ -159,6 +192,8 @@ class Recipe:
             raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
         except (ValueError, RecursionError):
             raise UsageError(f"{path} is not a recipe: it is not valid JSON") from None
+        if isinstance(values, dict) and "recipe" in values and "name" not in values:
+            values = values["recipe"]
         try:
             return cls.from_dict(values)
         except UsageError as error:
@@ -166,6 +201,8 @@ class Recipe:
 
     def code(self) -> str:
         """Python that trains this way, to paste into a training script."""
+        from precscope.recipe.named import RECIPES
+
         return recipe_code(self, is_named=RECIPES.get(self.name) == self)
 
 
@@ -174,6 +211,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "weights_dtype": get_args(WeightsDtype),
     "accumulation": get_args(Accumulation),
     "scaler": get_args(Scaler),
+    "weight_updates": get_args(WeightUpdates),
 }
 
 
@@ -193,48 +231,14 @@ def _contradiction(recipe: Recipe) -> str | None:
         return f'loss_scaling.kind "{kind}" does not go with scaler "{recipe.scaler}"'
     if recipe.tf32 and recipe.compute_dtype != "float32":
         return "tf32 needs compute_dtype float32"
+    if recipe.accumulation == "fp16" and recipe.compute_dtype != "float16":
+        return 'accumulation "fp16" needs compute_dtype float16'
+    if recipe.accumulation_block not in ACCUMULATION_BLOCKS:
+        return f"accumulation_block {recipe.accumulation_block} is not one of 1, 4, 8, 16"
+    if recipe.weight_updates != "nearest" and (recipe.master_weights or not half_weights):
+        return f'weight_updates "{recipe.weight_updates}" is for float16 weights without a master'
     return None
 
 
-_DYNAMIC = LossScaling(kind="dynamic", log2_initial=16)
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("fp32", "float32 throughout, no TF32"),
-        Recipe("tf32", "float32 storage, TF32 products on CUDA", tf32=True),
-        Recipe("bf16", "bfloat16 autocast, float32 weights", compute_dtype="bfloat16"),
-        Recipe(
-            "fp16",
-            "float16 autocast, float32 weights, torch.amp.GradScaler",
-            compute_dtype="float16",
-            loss_scaling=_DYNAMIC,
-            scaler="torch",
-        ),
-        Recipe(
-            "paper",
-            "float16 weights, float32 master weights, dynamic loss scaling, float32 accumulation",
-            compute_dtype="float16",
-            weights_dtype="float16",
-            master_weights=True,
-            loss_scaling=_DYNAMIC,
-            scaler="precscope",
-        ),
-        Recipe(
-            "paper-no-master",
-            "as paper, but each update is rounded into the float16 weight",
-            compute_dtype="float16",
-            weights_dtype="float16",
-            loss_scaling=_DYNAMIC,
-            scaler="precscope",
-        ),
-        Recipe(
-            "paper-no-scaling",
-            "as paper, but without loss scaling",
-            compute_dtype="float16",
-            weights_dtype="float16",
-            master_weights=True,
-        ),
-    )
-}
-"""Every named recipe, by name."""
+def _is_path(text: str) -> bool:
+    return text.lower().endswith(".json") or any(mark in text for mark in ("/", "\\"))

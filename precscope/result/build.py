@@ -11,7 +11,9 @@ from precscope.advice.arbiter import FLOOR_FACTOR, HARMLESS_ERROR, Arbitration
 from precscope.advice.evidence import Evidence
 from precscope.advice.master_weights import ALTERNATIVES, ParameterRetention
 from precscope.recording import Recording
+from precscope.result.accumulation import accumulation_entry, format_choices
 from precscope.result.definitions import definitions
+from precscope.result.proof import proof_entries, sweep_entry
 from precscope.result.sites import site_entries
 
 SCHEMA = 1
@@ -72,12 +74,13 @@ def _sections(recording: Recording, advice: Advice) -> dict[str, Any]:
         "verdicts": [asdict(verdict) for verdict in advice.verdicts],
         "loss_scale": _loss_scale(recording, advice),
         "master_weights": _master_weights(advice),
-        "accumulation": {
-            "sites": [],
-            "reason": "not probed: every recipe here accumulates in FP32",
-        },
+        "accumulation": accumulation_entry(recording, advice.sums),
+        "format_choice": format_choices(advice.formats),
+        "non_finite": [asdict(found) for found in advice.breaks],
         "sites": site_entries(recording),
         "runs": recording.document("runs", []),
+        **proof_entries(recording, advice.proof, advice.drift),
+        "scale_sweep": sweep_entry(recording),
         "timing": _timing(recording),
         "recipe": {**advice.recipe.to_dict(), "code": advice.recipe.code()},
     }

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from precscope.advice.accumulation import (
+    ERROR_RATIO,
+    HARMFUL_ERROR,
+    SWAMPED_LIMIT,
+    VARIANCE_KEPT,
+)
 from precscope.advice.arbiter import FLOOR_FACTOR, HARMLESS_ERROR
 from precscope.advice.master_weights import ADVISED_BELOW, REQUIRED_BELOW
-from precscope.advice.outcome import SAME_LOSS
+from precscope.advice.promise import MANY_SKIPPED, SAME_LOSS
+from precscope.advice.residual import BREAKING_ERROR
 from precscope.advice.screen import COUNT_LOST_LIMIT, L1_LOST_LIMIT
 from precscope.formats import FP16
 
@@ -37,8 +44,26 @@ def definitions() -> list[dict[str, str]]:
         "(also at a tenth and a hundredth of the update) advised",
         "at risk": "stored in half under FP16 autocast, by one real autocast step; other sites stay "
         "in FP32 whatever their values",
-        "trains like FP32": f"final loss (mean of the last tenth) at most {SAME_LOSS:.0%} above "
-        "FP32's, same seed and batches; a single seed cannot show more",
+        "parity": "the final loss (mean of the last tenth) differs from FP32's on the same seeds, on "
+        "average, by no more than FP32's own losses differ from seed to seed (largest minus "
+        f"smallest); with one seed there is no such yardstick, and {SAME_LOSS:.0%} above FP32's "
+        "stands in for it",
+        "residual error": "gradient error at the scale in force, measured during the advised run on "
+        "its own weights and batches; the floor is the error at larger scales",
+        "broken promise": "the advised recipe diverged, ended worse than FP32 by more than the "
+        f"spread, left a gradient error above {BREAKING_ERROR:.0%} and above what is tolerated, or "
+        f"skipped more than {MANY_SKIPPED:.0%} of its steps",
+        "needed scale": "the minimum scale by the histograms of one window of the run, shifted to "
+        "the level of the real backward where one ran",
+        "accumulation error": "RMS(s - r) / RMS(r) over up to 64 sampled results r of a sum in FP64, "
+        "with s the same FP16 addends in an FP16 accumulator that is rounded after 16 products (as "
+        "on a tensor core), or after each addend of any other sum",
+        "FP32 required": f"of an accumulator: partial sums above {FP16.max_finite / 2:.0f}, more "
+        f"than {SWAMPED_LIMIT:.0%} of the addends' energy below half a place of the sum they are "
+        f"added to, a variance of the sums outside {VARIANCE_KEPT[0]} to {VARIANCE_KEPT[1]} times "
+        f"what it should be, or an error above {HARMFUL_ERROR:g}",
+        "FP32 advised": f"of an accumulator: an error of more than {ERROR_RATIO:g} times that of an "
+        "FP32 sum stored in FP16, which is two bits",
         "simulated": "FP16 storage with products accumulated in FP32 and rounded at the store, on a "
         "CPU without fast half arithmetic: the numbers are meaningful, the speed is not",
     }

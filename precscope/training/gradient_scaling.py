@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +18,9 @@ from precscope.training.gradients import (
 )
 from precscope.training.scaling import LossScaler, ScaleChange
 
+UNNAMED = "(unnamed)"
+"""In the log, a parameter that the model does not have."""
+
 
 class GradientScaling(Protocol):
     """Scale a loss, unscale the gradients of the optimizer's parameters, step or skip."""
@@ -27,7 +31,11 @@ class GradientScaling(Protocol):
 
     @property
     def changes(self) -> list[ScaleChange]:
-        """Every change of the scale that is known with its reason."""
+        """Every change of the scale."""
+
+    @property
+    def overflowed(self) -> str | None:
+        """After a skipped step, the first parameter whose gradient was not finite; else None."""
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss to differentiate."""
@@ -38,11 +46,18 @@ class GradientScaling(Protocol):
     def step(self) -> bool:
         """Update the weights; False if the step was skipped."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """State of the scale, as plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as before."""
+
 
 class NoScaling:
     """Plain training: gradients are applied whatever they are."""
 
     log2_scale: float | None = None
+    overflowed: str | None = None
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
@@ -60,14 +75,35 @@ class NoScaling:
         self._optimizer.step()
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        """There is none."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
 
 class TorchScaling:
-    """``torch.amp.GradScaler``, with its own rules: no limits, no hysteresis, no log."""
+    """``torch.amp.GradScaler``, with its own rules: no limits, no hysteresis.
+
+    Args:
+        optimizer: whose gradients are unscaled and checked.
+        names: qualified name by ``id`` of each of its parameters, for the log.
+        scaling: initial scale and growth interval.
+        device_type: ``"cpu"`` or ``"cuda"``.
+    """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, scaling: LossScaling, device_type: str
+        self,
+        optimizer: torch.optim.Optimizer,
+        names: Mapping[int, str],
+        scaling: LossScaling,
+        device_type: str,
     ) -> None:
         self._optimizer = optimizer
+        self._names = names
+        self._step = 0
+        self.overflowed: str | None = None
         self.changes: list[ScaleChange] = []
         self._scaler = torch.amp.GradScaler(
             device_type,
@@ -93,7 +129,35 @@ class TorchScaling:
         before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return self._scaler.get_scale() >= before
+        after = self._scaler.get_scale()
+        # Halved to zero, it can fall no further, and every step is skipped.
+        updated = after >= before > 0
+        self.overflowed = None if updated else self._culprit()
+        if after != before and after > 0:
+            self._log(before, after)
+        self._step += 1
+        return updated
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the GradScaler, and the log."""
+        log = {"step": self._step, "changes": [asdict(change) for change in self.changes]}
+        return {**log, "grad_scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as before."""
+        self._step = state["step"]
+        self.changes = [ScaleChange(**change) for change in state["changes"]]
+        self._scaler.load_state_dict(state["grad_scaler"])
+
+    def _culprit(self) -> str:
+        # Unscaling keeps what is not finite.
+        wrong = first_not_finite(gradient_values(optimizer_parameters(self._optimizer)))
+        return self._names.get(id(wrong), UNNAMED)
+
+    def _log(self, before: float, after: float) -> None:
+        log2s = round(math.log2(before)), round(math.log2(after))
+        reason = "interval" if after > before else "overflow"
+        self.changes.append(ScaleChange(self._step, *log2s, reason, self.overflowed))
 
 
 class CheckedScaling:
@@ -112,7 +176,7 @@ class CheckedScaling:
         self._names = names
         self._scaler = scaler
         self._log2_amax: float | None = None
-        self._overflowed: str | None = None
+        self.overflowed: str | None = None
 
     @property
     def log2_scale(self) -> float | None:
@@ -137,15 +201,30 @@ class CheckedScaling:
         values = [value for _, value in pairs]
         amax = amax_of_each(values)
         wrong = [pair[0] for pair, a in zip(pairs, amax, strict=True) if not math.isfinite(a)]
-        self._overflowed = self._names.get(id(wrong[0]), "(unnamed)") if wrong else None
+        self.overflowed = self._names.get(id(wrong[0]), UNNAMED) if wrong else None
         self._log2_amax = log2_or_none(max(amax, default=0.0)) if not wrong else None
         if values:
             torch._foreach_mul_(values, 2.0**-self._scaler.log2_scale)
 
     def step(self) -> bool:
         """Update the weights if every gradient was finite; adjust the scale."""
-        clean = self._overflowed is None
+        clean = self.overflowed is None
         if clean:
             self._optimizer.step()
-        self._scaler.update(self._log2_amax, self._overflowed)
+        self._scaler.update(self._log2_amax, self.overflowed)
         return clean
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the LossScaler."""
+        return self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as before."""
+        self._scaler.load_state_dict(state)
+
+
+def first_not_finite(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor | None:
+    """The first parameter of (parameter, gradient) whose gradient holds NaN or infinity."""
+    amax = amax_of_each([gradient for _, gradient in pairs])
+    found = (pair[0] for pair, a in zip(pairs, amax, strict=True) if not math.isfinite(a))
+    return next(found, None)

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from precscope.errors import UsageError
-
-NORMALISATION: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-"""Layers whose parameters stay float32: their statistics are float32 arithmetic, their kernels
-take float16 activations with float32 parameters, and they are few. ``_NormBase`` is the base of
-every batch and instance normalisation."""
+from precscope.arithmetic.storage import convertible_parameters
+from precscope.training.weight_updates import KeptMaster, WeightUpdates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +40,7 @@ class MasterWeights:
         optimizer: its parameter groups keep their options and take the masters; its state moves
             along.
         keep: modules whose own parameters stay float32.
-        persistent: False re-reads each master from the float16 weight after every step: what
-            FP16 weights without a master copy would hold, with float32 optimizer state.
+        updates: what is kept of a master between steps; the masters themselves by default.
 
     Raises:
         UsageError: a parameter of the model is float16 already.
@@ -56,11 +51,11 @@ class MasterWeights:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         keep: Collection[nn.Module] = (),
-        persistent: bool = True,
+        updates: WeightUpdates | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._persistent = persistent
+        self._updates = updates or KeptMaster()
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.pairs: list[MasterPair] = []
         self._frozen: list[nn.Parameter] = []
@@ -74,32 +69,47 @@ class MasterWeights:
                 self._frozen.append(weight)
         self._swap({id(pair.weight): pair.master for pair in self.pairs})
         self._flatten_recurrent()
-        if not persistent:
-            with torch.no_grad():
-                _copy(self._weights, into=self._masters)
+        with torch.no_grad():
+            self._updates.start(self._weights, self._masters)
 
     def take_gradients(self) -> None:
-        """Give each master the gradient of its weight, in float32, still scaled."""
+        """Add to each master's gradient that of its weight, in float32, still scaled."""
         for pair in self.pairs:
-            grad = pair.weight.grad
-            pair.master.grad = None if grad is None else grad.detach().float()
+            if pair.weight.grad is not None:
+                grad = pair.weight.grad.detach().float()
+                before = pair.master.grad
+                pair.master.grad = grad if before is None else before + grad
+
+    def drop_weight_gradients(self) -> None:
+        """Make room for the gradients of the next backward."""
+        for pair in self.pairs:
+            pair.weight.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:
         """Round the masters into the model's weights, after an update."""
-        _copy(self._masters, into=self._weights)
-        if not self._persistent:
-            _copy(self._weights, into=self._masters)
+        self._updates.publish(self._weights, self._masters)
 
     def clear_gradients(self) -> None:
         """Drop the gradients of weights and masters."""
         for pair in self.pairs:
             pair.weight.grad = pair.master.grad = None
 
-    def master_bytes(self) -> int:
-        """Size of the float32 copies, 0 where they are read anew at each step."""
-        sizes = (pair.master.numel() * pair.master.element_size() for pair in self.pairs)
-        return sum(sizes) if self._persistent else 0
+    def extra_bytes(self) -> int:
+        """Size of what is kept between steps beside the weights: masters or compensations.
+
+        Masters that are read anew from the weights at each step do not count.
+        """
+        return self._updates.extra_bytes(self._masters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``load_state_dict`` needs; the tensors are not copied."""
+        return self._updates.state(self._weights, self._masters)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set masters and weights to what they were; see ``state_dict``."""
+        self._updates.load(state, self._weights, self._masters)
 
     def restore(self) -> None:
         """Give the model its float32 weights back, and the optimizer the model's parameters.
@@ -138,31 +148,3 @@ class MasterWeights:
         for module in self._model.modules():
             if isinstance(module, nn.RNNBase):
                 module.flatten_parameters()
-
-
-def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:
-    if values:
-        torch._foreach_copy_(into, values)
-
-
-def convertible_parameters(
-    model: nn.Module, keep: Collection[nn.Module] = ()
-) -> dict[str, nn.Parameter]:
-    """Float32 parameters outside normalisation layers and ``keep``, by qualified name, once each.
-
-    Raises:
-        UsageError: a parameter is float16 already, so there is nothing to make a master from.
-    """
-    kept = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, NORMALISATION) or module in keep
-        for parameter in module.parameters(recurse=False)
-    }
-    found = {}
-    for name, parameter in model.named_parameters():
-        if parameter.dtype is torch.float16:
-            raise UsageError(f"parameter {name} is float16 already: call model.float() first")
-        if parameter.dtype is torch.float32 and id(parameter) not in kept:
-            found[name] = parameter
-    return found

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
+from os import PathLike
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
 
-from precscope.arithmetic import half_on_cpu
 from precscope.errors import UsageError
 from precscope.recipe import Recipe
 from precscope.training.batch_statistics import BatchStatistics
-from precscope.training.cuda_precision import (
-    cuda_precision,
-    float32_accumulation,
-    float32_products,
-)
+from precscope.training.checks import check_optimizer, device_of, is_distributed
 from precscope.training.fp32_modules import Fp32Modules, select_modules, with_submodules
 from precscope.training.gradient_scaling import (
+    UNNAMED,
     CheckedScaling,
     GradientScaling,
     NoScaling,
@@ -27,7 +25,10 @@ from precscope.training.gradient_scaling import (
 )
 from precscope.training.gradients import optimizer_parameters
 from precscope.training.master_weights import MasterWeights
+from precscope.training.products import forward_in, products_of
 from precscope.training.scaling import LossScaler, ScaleChange
+from precscope.training.trainer_state import check_identity, identity
+from precscope.training.weight_updates import weight_updates
 
 
 class MixedPrecision:
@@ -56,9 +57,10 @@ class MixedPrecision:
     Args:
         model: a float32 model, on its device.
         optimizer: its optimizer.
-        recipe: a name or a Recipe.
+        recipe: a name, a Recipe, or the path of a recipe file or ``result.json``.
         run_length: steps of the whole run, if known: a dynamic scale of ours then grows after
             a tenth of it at the latest.
+        seed: of stochastic rounding, which draws from a generator of its own.
 
     Attributes:
         recipe: the Recipe in force.
@@ -68,28 +70,31 @@ class MixedPrecision:
 
     Raises:
         UsageError: an unknown recipe, a model without parameters or with float16 ones, a name in
-            ``fp32_modules`` that the model does not have, ``accumulation="fp16"``.
+            ``fp32_modules`` that the model does not have, an optimizer that evaluates the loss
+            itself (L-BFGS).
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        recipe: str | Recipe = "paper",
+        recipe: str | PathLike[str] | Recipe = "paper",
         run_length: int | None = None,
+        seed: int = 0,
     ) -> None:
-        self.recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
+        self.recipe = Recipe.of(recipe)
         self._model = model
         self._optimizer = optimizer
-        self._device_type = _device_type(model)
+        self._device_type = device_of(model).type
         self.simulated = self.recipe.compute_dtype == "float16" and self._device_type == "cpu"
         self.skipped_steps = 0
         self._backwards = 0
         self._unscaled_versions: dict[str, int] | None = None
-        if self.recipe.accumulation == "fp16":
-            raise UsageError('accumulation "fp16" cannot be trained with: set it to "fp32"')
+        check_optimizer(optimizer)
+        with products_of(self.recipe, self._device_type):
+            pass  # a recipe that this device cannot follow is refused here, not in the first step
         kept = select_modules(model, self.recipe.fp32_modules)
-        self._masters = self._make_masters(kept)
+        self._masters = self._make_masters(kept, seed)
         hooked = kept if self.recipe.compute_dtype != "float32" else []
         self._fp32_modules = Fp32Modules(hooked, self._device_type)
         self._statistics = BatchStatistics(model)
@@ -102,29 +107,29 @@ class MixedPrecision:
 
     @property
     def scale_changes(self) -> list[ScaleChange]:
-        """Every change of a loss scale of ours, with the gradient that caused it."""
+        """Every change of the loss scale, with the gradient that caused it."""
         return self._scaling.changes
+
+    @property
+    def overflowed(self) -> str | None:
+        """After a skipped step, the first parameter whose gradient was not finite; else None."""
+        return self._scaling.overflowed
 
     def parameters(self) -> list[torch.Tensor]:
         """What the optimizer updates: after ``unscale`` their gradients are the true ones."""
         return list(optimizer_parameters(self._optimizer))
 
     def weight_bytes(self) -> int:
-        """Size of the model's parameters and of their float32 master copies, if kept."""
+        """Size of the model's parameters, with their master copies or Kahan compensations."""
         own = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        return own + (self._masters.master_bytes() if self._masters else 0)
+        return own + (self._masters.extra_bytes() if self._masters else 0)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Context for forward and loss, in training and in evaluation."""
         if torch.is_grad_enabled() and self.recipe.loss_scaling.kind != "none":
             self._statistics.take()
-        with ExitStack() as stack:
-            stack.enter_context(self._arithmetic())
-            if self.recipe.compute_dtype != "float32":
-                stack.enter_context(_without_fused_attention_layers())
-                dtype = getattr(torch, self.recipe.compute_dtype)
-                stack.enter_context(torch.autocast(self._device_type, dtype=dtype))
+        with forward_in(self.recipe, self._device_type):
             yield
 
     def step(self, loss: torch.Tensor) -> bool:
@@ -144,13 +149,20 @@ class MixedPrecision:
     def backward(self, loss: torch.Tensor) -> None:
         """Scale the loss and add its gradients to those of earlier calls.
 
+        Gradients of micro-batches are summed in float32, in the masters' gradients. Where the
+        recipe accumulates in FP16, and in a distributed run, they are summed in float16, in
+        those of the weights.
+
         Raises:
             UsageError: the loss has more than one element.
         """
         if loss.numel() != 1:
             shape = tuple(loss.shape)
             raise UsageError(f"the loss must be a scalar, not of shape {shape}: reduce it first")
-        with self._arithmetic():
+        if self._backwards and self._masters and self._sums_in_float32():
+            self._masters.take_gradients()
+            self._masters.drop_weight_gradients()
+        with products_of(self.recipe, self._device_type):
             self._scaling.scale(loss).backward()
         self._backwards += 1
 
@@ -189,6 +201,43 @@ class MixedPrecision:
         self._finish_step()
         return updated
 
+    def state_dict(self) -> dict[str, Any]:
+        """Masters, loss scale, optimizer state and step counts, for ``torch.save``.
+
+        Save the model's own ``state_dict()`` beside it: it has the buffers and the parameters that
+        the optimizer does not hold; and the random state, if forward draws from it. Tensors are
+        not copied. Readable with ``torch.load(..., weights_only=True)``.
+
+        Raises:
+            UsageError: between ``backward`` and ``update``: gradients are not saved.
+        """
+        if self._backwards or self._unscaled_versions is not None:
+            raise UsageError("state_dict() between backward() and update(): call it after update()")
+        return {
+            **self._identity(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaling": self._scaling.state_dict(),
+            "weights": self._masters.state_dict() if self._masters else {},
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on, to the bit, as the trainer that gave ``state`` would have.
+
+        Call it on a new trainer of the same recipe, model and optimizer, after loading the model's
+        own ``state_dict()``. Learning rates come from the state, as with an optimizer's.
+
+        Raises:
+            UsageError: a state of another recipe, model or optimizer, or none at all.
+        """
+        values = check_identity(state, self._identity())
+        self._optimizer.load_state_dict(values["optimizer"])
+        self._scaling.load_state_dict(values["scaling"])
+        if self._masters:
+            self._masters.load_state_dict(values["weights"])
+        self.skipped_steps = values["skipped_steps"]
+        self._finish_step()
+
     def close(self) -> None:
         """Give the model its float32 weights back and remove every hook.
 
@@ -211,35 +260,34 @@ class MixedPrecision:
     ) -> None:
         self.close()
 
-    def _make_masters(self, kept: list[nn.Module]) -> MasterWeights | None:
+    def _identity(self) -> dict[str, Any]:
+        names, held = self._names(), self.parameters()
+        labels = [names.get(id(p), UNNAMED) for p in held]
+        return identity(self.recipe, self._optimizer, labels, [p.shape for p in held])
+
+    def _make_masters(self, kept: list[nn.Module], seed: int) -> MasterWeights | None:
         if self.recipe.weights_dtype == "float32":
             return None
-        keep = with_submodules(kept)
-        return MasterWeights(self._model, self._optimizer, keep, self.recipe.master_weights)
+        updates = weight_updates(self.recipe, device_of(self._model), seed)
+        return MasterWeights(self._model, self._optimizer, with_submodules(kept), updates)
 
     def _make_scaling(self, run_length: int | None) -> GradientScaling:
         scaling = self.recipe.loss_scaling
         if self.recipe.scaler == "torch":
-            return TorchScaling(self._optimizer, scaling, self._device_type)
+            return TorchScaling(self._optimizer, self._names(), scaling, self._device_type)
         if self.recipe.scaler == "precscope":
             return CheckedScaling(self._optimizer, self._names(), LossScaler(scaling, run_length))
         return NoScaling(self._optimizer)
+
+    def _sums_in_float32(self) -> bool:
+        # DDP reduces what it finds on the weights when the last micro-batch is done: all of it
+        # has to be there.
+        return self.recipe.accumulation == "fp32" and not is_distributed()
 
     def _names(self) -> dict[int, str]:
         names = {id(p): name for name, p in self._model.named_parameters()}
         masters = self._masters.pairs if self._masters else []
         return names | {id(pair.master): pair.name for pair in masters}
-
-    def _arithmetic(self) -> AbstractContextManager[None]:
-        """How products are computed, in forward and backward."""
-        if self.simulated:
-            return half_on_cpu()
-        if self._device_type != "cuda":
-            return nullcontext()
-        if self.recipe.compute_dtype == "float32":
-            return cuda_precision(**float32_products(self.recipe.tf32))
-        is_paper = self.recipe.weights_dtype == "float16"
-        return cuda_precision(**float32_accumulation()) if is_paper else nullcontext()
 
     def _weight_gradient_versions(self) -> dict[str, int]:
         pairs = self._masters.pairs if self._masters else []
@@ -258,22 +306,3 @@ class MixedPrecision:
         self._unscaled_versions = None
         # Inside an autocast region of the user's own, casts of the old weights are still cached.
         torch.clear_autocast_cache()
-
-
-def _device_type(model: nn.Module) -> str:
-    first = next(model.parameters(), None)
-    if first is None:
-        raise UsageError("the model has no parameters: there is nothing to train")
-    return first.device.type
-
-
-@contextmanager
-def _without_fused_attention_layers() -> Iterator[None]:
-    # In evaluation nn.TransformerEncoderLayer calls one fused operator that knows no autocast:
-    # it would ignore the recipe, and fails on float16 weights beside a float32 input.
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

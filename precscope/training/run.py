@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from os import PathLike
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -63,13 +64,14 @@ class _Measured:
     seconds: list[float] = field(default_factory=list)
     log2_scales: list[float] = field(default_factory=list)
     skipped_at: list[int] = field(default_factory=list)
+    overflowed: list[str | None] = field(default_factory=list)
     saved_tensor_bytes: int | None = None
     gradient_bytes: int = 0
 
 
 def train(
     workload: TrainableWorkload,
-    recipe: str | Recipe,
+    recipe: str | PathLike[str] | Recipe,
     steps: int,
     seed: int,
     device: str = "cpu",
@@ -83,9 +85,9 @@ def train(
 
     Args:
         workload: makes the session.
-        recipe: a name or a Recipe.
+        recipe: a name, a Recipe, or the path of a recipe file.
         steps: how many, at least 1.
-        seed: of weights, batches and dropout.
+        seed: of weights, batches, dropout and stochastic rounding.
         device: a torch device.
         progress: called after every step with steps done, steps wanted, and the loss.
         on_step: called after every step with its index, the loss and the trainer.
@@ -94,11 +96,12 @@ def train(
         UsageError: see ``MixedPrecision``.
     """
     session = workload.session(seed, device)
-    chosen = Recipe.named(recipe) if isinstance(recipe, str) else recipe
+    chosen = Recipe.of(recipe)
     is_cuda = torch.device(device).type == "cuda"
     if is_cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    with MixedPrecision(session.model, session.optimizer, chosen, run_length=steps) as trainer:
+    model, optimizer = session.model, session.optimizer
+    with MixedPrecision(model, optimizer, chosen, run_length=steps, seed=seed) as trainer:
         measured = _Measured()
         for step, batch in zip(range(steps), session.batches(), strict=False):
             _take_step(session, trainer, batch, measured)
@@ -109,7 +112,7 @@ def train(
                 progress(step + 1, steps, loss)
             if _has_given_up(measured.losses):
                 break
-        end = divergence(measured.losses, _weights_are_finite(session.model))
+        end = divergence(measured.losses, _weights_are_finite(model))
         return TrainingRun(
             recipe=chosen.name,
             description=_description(chosen, device),
@@ -132,7 +135,9 @@ def train(
             saved_tensor_bytes=measured.saved_tensor_bytes,
             weight_bytes=trainer.weight_bytes(),
             gradient_bytes=measured.gradient_bytes,
-            optimizer_bytes=optimizer_bytes(session.optimizer),
+            optimizer_bytes=optimizer_bytes(optimizer),
+            scale_changes=tuple(trainer.scale_changes),
+            skipped_for=tuple(measured.overflowed),
         )
 
 
@@ -154,6 +159,7 @@ def _take_step(
     measured.seconds.append(perf_counter() - start)
     if not updated:
         measured.skipped_at.append(len(measured.losses) - 1)
+        measured.overflowed.append(trainer.overflowed)
 
 
 def _evaluate(session: TrainableSession, trainer: MixedPrecision) -> dict[str, float]:

@@ -19,7 +19,8 @@ their own gradients announce. This one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from precscope.formats import FP16
 from precscope.recipe import LossScaling
@@ -35,6 +36,19 @@ QUICK_HEADROOM_BITS = 4.0
 
 SLOW_HEADROOM_BITS = 2.0
 """No growth with less headroom than this: one bit is spent by doubling, one is for chance."""
+
+STATE = (
+    "log2_scale",
+    "growth_interval",
+    "_step",
+    "_clean_steps",
+    "_roomy_steps",
+    "_least_headroom",
+    "_overflows",
+    "_log2_overflowed",
+    "_patience",
+)
+"""Attributes of a LossScaler that a resumed run has to have again."""
 
 MAX_PATIENCE = 8
 """Largest factor on the growth interval before a scale that overflowed is tried again."""
@@ -103,6 +117,17 @@ class LossScaler:
         else:
             self._after_clean_step(log2_amax)
         self._step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``load_state_dict`` needs, as plain values."""
+        values = {name.lstrip("_"): getattr(self, name) for name in STATE}
+        return {**values, "changes": [asdict(change) for change in self.changes]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the scaler that gave ``state`` would have."""
+        for name in STATE:
+            setattr(self, name, state[name.lstrip("_")])
+        self.changes = [ScaleChange(**change) for change in state["changes"]]
 
     def _after_overflow(self, parameter: str) -> None:
         self._start_window()

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from precscope.training.scaling import ScaleChange
+
 FINAL_SHARE = 10
 """The final loss is the mean over the last ``1 / FINAL_SHARE`` of the steps, at least one."""
 
@@ -51,9 +53,11 @@ class TrainingRun:
         peak_memory_bytes: largest memory allocated by torch during the run; None on a CPU.
         peak_memory_reason: why there is none.
         saved_tensor_bytes: what the first forward saved for backward, parameters excluded.
-        weight_bytes: parameters, with their master copies.
+        weight_bytes: parameters, with their master copies or Kahan compensations.
         gradient_bytes: gradients as backward stored them.
         optimizer_bytes: state of the optimizer after the last step.
+        scale_changes: every change of the loss scale, with the gradient that caused it.
+        skipped_for: for each skipped step, the first parameter whose gradient was not finite.
     """
 
     recipe: str
@@ -78,6 +82,8 @@ class TrainingRun:
     weight_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    scale_changes: tuple[ScaleChange, ...] = ()
+    skipped_for: tuple[str | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; losses that are not finite become "NaN", "Infinity" and "-Infinity"."""
@@ -88,8 +94,10 @@ class TrainingRun:
             "losses": [json_number(loss) for loss in self.losses],
             "metrics": {name: finite_or_none(value) for name, value in self.metrics.items()},
             "skipped_at": list(self.skipped_at),
+            "skipped_for": list(self.skipped_for),
             "log2_scales": list(self.log2_scales),
             "step_ms": times,
+            "scale_changes": [asdict(change) for change in self.scale_changes],
         }
 
 

@@ -31,6 +31,7 @@ QUESTION_WORDS: Mapping[str, str] = {
     "loss_scale": "Loss scale",
     "master_weights": "Master weights",
     "training": "Training",
+    "accumulation": "Accumulation",
 }
 VERDICT_WORDS: Mapping[str, str] = {
     "not_needed": "not needed",
@@ -41,6 +42,9 @@ VERDICT_WORDS: Mapping[str, str] = {
     "advised": "advised",
     "unknown": "unknown",
     "stays_fp32": "stays FP32",
+    "fp32_required": "FP32 required",
+    "fp32_advised": "FP32 advised",
+    "fp16_ok": "FP16 is enough",
 }
 
 

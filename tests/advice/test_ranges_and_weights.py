@@ -108,6 +108,16 @@ def test_a_schedule_that_ends_where_updates_vanish_is_required() -> None:
     assert advice.master_weights == "required"
 
 
+def test_swallowed_updates_of_a_bias_before_a_batch_norm_do_no_harm() -> None:
+    sites = [
+        ("conv", "activation_gradient", [1e-3] * 64),
+        ("conv.bias", "weight_gradient", [1e-10] * 4),
+    ]
+    updates = {"conv.bias": [update_window("conv.bias", (0.0, 0.0, 0.0))]}
+    made = recording(sites, updates=updates)  # type: ignore[arg-type]
+    assert advise(made).retention[0].verdict == "not_needed"
+
+
 def test_a_weight_that_stays_in_float32_needs_no_copy() -> None:
     updates = {"p": [update_window("p", (0.0, 0.0, 0.0))]}
     advice = advise(recording([], updates=updates, half_weights=["q"]))

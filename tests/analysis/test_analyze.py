@@ -56,7 +56,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, dict[
     folder = tmp_path_factory.mktemp("analysis")
     (folder / "small.py").write_text(MODEL)
     phases = Phases()
-    options = AnalysisOptions(steps=20, recipe_steps=30, device="cpu")
+    options = AnalysisOptions(steps=20, recipe_steps=30, device="cpu", seeds=1)
     workload = load_workload(folder / "small.py")
     recording = analyze(workload, folder / "run.precscope", options, "command", phases)
     return recording, build_result(recording), phases
@@ -75,9 +75,10 @@ def test_every_recipe_was_trained_and_fp32_first(analysis: Any) -> None:
     names = [run["recipe"] for run in result["runs"]]
     assert names == [
         "fp32", "advised", "fp16", "bf16", "paper", "paper-no-scaling", "paper-no-master",
+        "paper-fp16-accumulation",
     ]  # fmt: skip
     assert phases.names[0] == "observe fp32"
-    assert phases.names[-7:] == [f"train {name}" for name in names]
+    assert phases.names[-8:] == [f"train {name}" for name in names]
     for run in result["runs"]:
         assert run["steps"] == 30
         assert run["final_loss"] < run["first_loss"]

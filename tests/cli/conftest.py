@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -143,7 +144,10 @@ def library(monkeypatch: pytest.MonkeyPatch, here: Path) -> StandIn:
     """Put the stand-in where the command line looks for the library."""
     stand_in = StandIn()
     workload = types.ModuleType("precscope.workload")
-    vars(workload)["load_workload"] = _load
+    # The rest of the room, reading a file's names above all, stays the real one.
+    vars(workload).update(
+        load_workload=_load, __path__=importlib.import_module("precscope.workload").__path__
+    )
     for name, module in (("analysis", stand_in.module()), ("workload", workload)):
         monkeypatch.setitem(sys.modules, f"precscope.{name}", module)
         monkeypatch.setattr(precscope, name, module, raising=False)

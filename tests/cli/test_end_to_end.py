@@ -212,7 +212,7 @@ def test_a_crash_of_the_model_leaves_a_recording_that_can_be_shown(here: Path, i
     ("source", "said"),
     [
         ("def model(:\n", "syntax error"),
-        ("import torch\n", "lacks"),
+        ("def model(): pass\ndef batches(): return [1]\n", "lacks"),
         (
             "def model(): 1/0\ndef batches(): return [1]\ndef loss(m, b): pass\n",
             "ZeroDivisionError",

@@ -99,7 +99,7 @@ def test_defaults_in_the_help_are_the_library_s(invoke: Any) -> None:
 
 
 def test_the_command_is_recorded_as_it_can_be_pasted(library: Any, invoke: Any, here: Path) -> None:
-    (here / "my model.py").write_text("")
+    (here / "my model.py").write_text((here / "tiny.py").read_text())
     invoke("analyze", "my model.py", "--seed", "1")
     assert library.calls[0][2] == "precscope analyze 'my model.py' --seed 1"
 

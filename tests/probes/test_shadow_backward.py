@@ -70,18 +70,19 @@ def test_a_parameter_without_gradient_has_no_error() -> None:
     assert GradientErrors(squares={"p": 0.0}, differences={0: {"p": 0.0}}).error(0, "p") is None
 
 
-def test_autocast_dtypes_are_those_of_a_real_autocast_step() -> None:
+def test_dtypes_are_those_of_a_real_step_with_fp16_weights_under_autocast() -> None:
     model = nn.Sequential(nn.Embedding(8, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Softmax(-1))
     found = autocast_dtypes(
         model, lambda: model(torch.tensor([1, 2, 3])).float().square().sum(), "cpu"
     )
-    assert found[("0", "activation")] == "float32"
+    assert found[("0", "activation")] == "float16"
     assert found[("2", "activation")] == "float16"
     assert found[("2", "activation_gradient")] == "float16"
     assert found[("2.weight", "weight")] == "float16"
     assert found[("2.weight", "weight_gradient")] == "float16"
-    assert found[("0.weight", "weight")] == "float32"
+    assert found[("0.weight", "weight")] == "float16"
     assert found[("1.weight", "weight")] == "float32"
+    assert found[("1.weight", "weight_gradient")] == "float32"
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -36,6 +36,7 @@ def test_reduced_accumulation_is_switched_off_and_put_back_after_an_exception() 
     before = current()
     with cuda_precision(**float32_accumulation()):
         assert current()["fp16_reduced_reduction"] is False
+        assert current().get("fp16_accumulation", False) is False
     with pytest.raises(ValueError, match="mine"):
         fail_inside(float32_accumulation())
     assert current() == before

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from precscope.arithmetic.storage import convertible_parameters
 from precscope.training import MixedPrecision
-from precscope.training.master_weights import MasterWeights, convertible_parameters
+from precscope.training.master_weights import MasterWeights
 
 Optimizer = Callable[..., torch.optim.Optimizer]
 

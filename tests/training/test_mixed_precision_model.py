@@ -122,7 +122,6 @@ def test_training_goes_on_after_close_with_the_optimizer_state() -> None:
             lambda: MixedPrecision(net(), sgd(net()), static(0, fp32_modules=("hed",))),
             "no module of the model is named 'hed'",
         ),
-        (lambda: MixedPrecision(net(), sgd(net()), static(0, accumulation="fp16")), "fp32"),
     ],
 )
 def test_bad_arguments_are_one_line(make: Callable[[], object], message: str) -> None:

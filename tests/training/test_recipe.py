@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from precscope.errors import UsageError
 from precscope.training import RECIPES, LossScaling, Recipe
 
-NAMES = ["fp32", "tf32", "bf16", "fp16", "paper", "paper-no-master", "paper-no-scaling"]
+NAMES = [
+    *("fp32", "tf32", "bf16", "fp16", "paper", "paper-no-master", "paper-no-scaling"),
+    *("paper-fp16-accumulation", "paper-stochastic-rounding", "paper-kahan"),
+]
 
 ADVISED = Recipe(
     "advised",
@@ -30,7 +33,7 @@ def test_the_named_recipes_are_these() -> None:
     assert Recipe.named("FP16") == Recipe.named("fp16")
 
 
-@pytest.mark.parametrize("name", ["fp12", "paper-fp16-accumulation", ""])
+@pytest.mark.parametrize("name", ["fp12", "paper-fp8", ""])
 def test_an_unknown_name_lists_those_that_exist(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.named(name)

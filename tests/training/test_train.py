@@ -17,6 +17,7 @@ from precscope.training.training_run import (
     step_time,
 )
 from tests.training.fakes import FakeSession, make_workload
+from tests.training.small_net import static
 
 INF, NAN = math.inf, math.nan
 
@@ -105,6 +106,36 @@ def test_a_scale_too_large_is_lowered_and_the_skips_are_listed() -> None:
     assert len(run.log2_scales) == 30
     assert run.log2_scales[0] == 16.0
     assert run.log2_scales[run.skipped_at[-1] + 1] == run.log2_scales[run.skipped_at[-1]] - 1
+
+
+def test_a_static_scale_that_overflows_names_the_gradient_of_each_skipped_step() -> None:
+    recipe = static(20)
+    run = train(make_workload(loss_factor=256.0), recipe, steps=3, seed=0)
+    assert run.skipped_at == (0, 1, 2)
+    assert set(run.skipped_for) <= {"0.weight", "0.bias", "3.weight", "3.bias"}
+    assert run.scale_changes == ()
+
+
+@pytest.mark.parametrize("recipe", ["fp16", "paper"])
+def test_every_change_of_the_scale_is_told_with_the_gradient_that_caused_it(recipe: str) -> None:
+    run = train(make_workload(loss_factor=256.0), recipe, steps=30, seed=0)
+    told = run.to_dict()["scale_changes"]
+    lowered = [change for change in told if change["log2_new"] < change["log2_old"]]
+    assert [change["step"] for change in lowered] == list(run.skipped_at)
+    assert [change["parameter"] for change in lowered] == list(run.skipped_for)
+    for change in told:
+        assert set(change) == {"step", "log2_old", "log2_new", "reason", "parameter"}
+        assert run.log2_scales[change["step"]] == change["log2_old"]
+        after = run.log2_scales[change["step"] + 1 :]
+        assert not after or after[0] == change["log2_new"]
+    assert {change["reason"] for change in lowered} == {"overflow"}
+    assert {change["parameter"] for change in lowered} <= {
+        "0.weight",
+        "0.bias",
+        "3.weight",
+        "3.bias",
+    }
+    assert train(make_workload(), "fp32", steps=2, seed=0).to_dict()["scale_changes"] == []
 
 
 def test_callbacks_and_early_steps() -> None:

@@ -28,6 +28,7 @@ SCRIPTS = (
     "totals.js",
     "loss_scale.js",
     "runs.js",
+    "sweep.js",
     "weights.js",
     "main.js",
 )

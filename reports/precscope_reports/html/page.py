@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from precscope_reports.html import embed
 from precscope_reports.html.markup import Html, esc, join
 from precscope_reports.html.payload import page_data, site_data
-from precscope_reports.html.sections import SECTIONS, Section
+from precscope_reports.html.sections import SECTIONS, SWEEP_SECTIONS, Section
 from precscope_reports.phrases import counted, moment
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
@@ -16,7 +17,7 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 def build(result: dict[str, Any]) -> str:
     """The whole page for a result of schema 1."""
-    sections = [render(result) for render in SECTIONS]
+    sections = [render(result) for render in _chosen(result)]
     script = embed.page_script()
     plotly, plotly_hash = embed.packed_plotly()
     slots = {
@@ -24,6 +25,7 @@ def build(result: dict[str, Any]) -> str:
         "title": esc(result["title"]),
         "subtitle": _subtitle(result),
         "style": embed.asset("report.css"),
+        "first": esc(sections[0].id),
         "navigation": join(
             Html(f'<li><a href="#{s.id}">{esc(s.short)}</a></li>') for s in sections
         ),
@@ -35,6 +37,11 @@ def build(result: dict[str, Any]) -> str:
     }
     # One pass: text that came in through a slot is never searched for further slots.
     return _SLOT.sub(lambda match: slots[match[1]], embed.asset("page.html"))
+
+
+def _chosen(result: dict[str, Any]) -> tuple[Callable[[dict[str, Any]], Section], ...]:
+    swept = result.get("scale_sweep") and not (result["sites"] or result["runs"])
+    return SWEEP_SECTIONS if swept else SECTIONS
 
 
 def _policy(*script_hashes: str) -> str:
@@ -56,11 +63,12 @@ def _section(section: Section) -> Html:
 def _subtitle(result: dict[str, Any]) -> Html:
     # A Recording of a training that was only watched may hold no environment, or part of one.
     environment = result["environment"]
+    observed = result["coverage"]["observed_steps"]
     torch, created = environment.get("torch"), environment.get("created")
     parts = [
         environment.get("device_name") or environment.get("device"),
         f"torch {torch}" if torch else None,
-        counted(result["coverage"]["observed_steps"], "observed step"),
+        counted(observed, "observed step") if observed or not result.get("scale_sweep") else None,
         moment(created) if created else None,
     ]
     return join((Html(f"<span>{esc(part)}</span>") for part in parts if part), " ")

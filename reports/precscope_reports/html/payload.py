@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from precscope.formats import BF16, E4M3, E5M2, FP16, NumberFormat
-from precscope_reports.html.thinning import thin_line, thin_windows
+from precscope_reports.html.thinning import MAX_LINE_BUCKETS, thin_line, thin_windows
 
 # Storage formats that the what-if view can ask about, the default first.
 WHAT_IF_FORMATS = (FP16, BF16, E4M3, E5M2)
@@ -21,7 +21,9 @@ def page_data(result: dict[str, Any]) -> dict[str, Any]:
     return {
         "formats": [format_facts(fmt) for fmt in WHAT_IF_FORMATS],
         "loss_scale": {key: value for key, value in loss_scale.items() if key != "reason"},
-        "runs": [run_series(run) for run in result["runs"]],
+        "runs": [run_series(run) for run in first_seed(result["runs"])],
+        "bands": seed_bands(result["runs"]),
+        "sweep": sweep_series(result.get("scale_sweep")),
         "parameters": result["master_weights"]["parameters"],
     }
 
@@ -50,6 +52,63 @@ def run_series(run: dict[str, Any]) -> dict[str, Any]:
         "skipped_loss": [finite[at] if 0 <= at < len(finite) else None for at in run["skipped_at"]],
         "diverged_at": run["diverged_at"],
         "steps": run["steps"],
+    }
+
+
+def first_seed(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of the first seed, one per recipe."""
+    return [run for run in runs if run["seed"] == runs[0]["seed"]]
+
+
+def seed_bands(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Per recipe with several seeds: the smallest and the largest loss of any seed at each step."""
+    recipes = dict.fromkeys(run["recipe"] for run in runs)
+    groups = {name: [run["losses"] for run in runs if run["recipe"] == name] for name in recipes}
+    return [
+        {"recipe": name, "seeds": len(lines), **_band(lines)}
+        for name, lines in groups.items()
+        if len(lines) > 1
+    ]
+
+
+def _band(lines: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Columns of the envelope, thinned by widening it over neighbouring steps."""
+    steps = [
+        (at, [loss for loss in found if isinstance(loss, int | float)])
+        for at, found in enumerate(zip(*lines, strict=False))
+    ]
+    usable = [(at, min(found), max(found)) for at, found in steps if found]
+    width = -(-len(usable) // MAX_LINE_BUCKETS) or 1
+    buckets = [usable[start : start + width] for start in range(0, len(usable), width)]
+    return {
+        "step": [bucket[0][0] for bucket in buckets],
+        "low": [rounded(float(min(low for _, low, _ in bucket))) for bucket in buckets],
+        "high": [rounded(float(max(high for _, _, high in bucket))) for bucket in buckets],
+    }
+
+
+_DOSE_KEYS = (
+    "log2_scale",
+    "gradient_error",
+    "gradient_error_all",
+    "worst_parameter",
+    "overflows",
+    "final_loss",
+    "skipped_steps",
+    "diverged_at",
+    "works",
+)
+
+
+def sweep_series(sweep: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The sweep over loss scales, one column per property of its doses."""
+    if sweep is None:
+        return None
+    return {
+        "fp32_final_loss": rounded(sweep["fp32_final_loss"]),
+        "floor": rounded(sweep["gradient_error_floor"]),
+        "working": sweep["working_log2"],
+        **{key: _column(sweep["doses"], key) for key in _DOSE_KEYS},
     }
 
 

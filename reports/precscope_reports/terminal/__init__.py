@@ -11,12 +11,15 @@ from rich.console import Console, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
+from precscope_reports.terminal.accumulation import accumulation, format_choice
 from precscope_reports.terminal.closing import files_written, next_commands
 from precscope_reports.terminal.page import page_of
+from precscope_reports.terminal.parity import outcome
 from precscope_reports.terminal.provenance import cost_and_coverage, definitions, title
 from precscope_reports.terminal.runs import training_runs
 from precscope_reports.terminal.scales import loss_scale
 from precscope_reports.terminal.sites import riskiest_sites
+from precscope_reports.terminal.sweep import scale_sweep
 from precscope_reports.terminal.verdicts import findings, verdicts
 from precscope_reports.terminal.weights import master_weights
 
@@ -28,10 +31,12 @@ SECTIONS = (
     loss_scale,
     training_runs,
     master_weights,
+    accumulation,
+    format_choice,
     cost_and_coverage,
     definitions,
 )
-WITHOUT_OBSERVATION = (title, training_runs)
+WITHOUT_OBSERVATION = (title, outcome, training_runs, scale_sweep)
 """What there is to say where recipes were trained and nothing was observed."""
 
 
@@ -53,7 +58,7 @@ def print_report(
         commands: what to type next, to be named at the end.
     """
     page = page_of(console)
-    observed = result["sites"] or not result["runs"]
+    observed = result["sites"] or not (result["runs"] or result.get("scale_sweep"))
     chosen = SECTIONS if observed else WITHOUT_OBSERVATION
     sections = chain.from_iterable(section(result, page) for section in chosen)
     closing = chain(files_written(files or {}, page), next_commands(commands, page))

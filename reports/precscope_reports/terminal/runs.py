@@ -11,6 +11,7 @@ from rich.text import Text
 
 from precscope_reports.phrases import DASH, byte_size, count, duration, number
 from precscope_reports.terminal.page import Page
+from precscope_reports.terminal.parity import proof
 
 METRICS_SHOWN = 1
 STATE = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "saved_tensor_bytes")
@@ -20,7 +21,7 @@ Run = Mapping[str, Any]
 
 def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType]:
     """Loss, metric, skipped steps, time and memory of each recipe."""
-    runs: Sequence[Run] = result["runs"]
+    runs = first_seed(result["runs"])
     if not runs:
         return
     yield page.heading("Training runs")
@@ -29,6 +30,12 @@ def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableT
     headers = ("recipe", "final loss", "vs fp32", *metrics, "skipped", "step", "memory")
     yield page.table(headers, [_row(run, runs, metrics, page) for run in runs])
     yield from _notes(runs, page)
+    yield from proof(result, page)
+
+
+def first_seed(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the first seed, one per recipe; those of further seeds are in the proof."""
+    return [run for run in runs if run["seed"] == runs[0]["seed"]]
 
 
 def _setting(first: Run) -> str:

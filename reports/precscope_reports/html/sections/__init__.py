@@ -12,12 +12,13 @@ from precscope_reports.html.sections import (
     master_weights,
     provenance,
     runs,
+    scale_sweep,
     sites,
     verdicts,
 )
 from precscope_reports.html.sections.section import Section
 
-__all__ = ["SECTIONS", "Section"]
+__all__ = ["SECTIONS", "SWEEP_SECTIONS", "Section"]
 
 SECTIONS: tuple[Callable[[dict[str, Any]], Section], ...] = (
     verdicts.render,
@@ -29,3 +30,6 @@ SECTIONS: tuple[Callable[[dict[str, Any]], Section], ...] = (
     accumulation.render,
     provenance.render,
 )
+
+SWEEP_SECTIONS = (scale_sweep.render, provenance.render)
+"""All there is to say where loss scales were swept and nothing else was done."""

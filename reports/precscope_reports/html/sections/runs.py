@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, join, table, typeset
+from precscope_reports.html.payload import first_seed
+from precscope_reports.html.sections.proof import proof
 from precscope_reports.html.sections.section import Section, chart, nothing
 from precscope_reports.phrases import byte_size, count, difference, duration, number, scale
 
@@ -21,16 +23,17 @@ _OUTCOMES = ("Recipe", "#Steps", "#First loss", "#Final loss", "#Against fp32", 
 
 def render(result: dict[str, Any]) -> Section:
     """The losses of all recipes, then two tables: how they trained, and what they cost."""
-    runs = result["runs"]
+    runs = first_seed(result["runs"])
     if not runs:
         return Section("runs", "Training", "Trained with each recipe", _none())
     lead = typeset(_lead(runs))
     label = "Loss of each recipe against the step; final losses follow as a table"
     legend = Html(
         '<p class="note interactive">An upright tick marks a skipped step, a cross where a run '
-        "diverged. Click a name to hide its line.</p>"
+        "diverged, a shaded band the losses of all seeds. Click a name to hide its line.</p>"
     )
-    body = join([chart("run-losses", label, 440), legend, _outcomes(runs), _costs(runs)])
+    losses = chart("run-losses", label, 440)
+    body = join([losses, legend, _outcomes(runs), proof(result), _costs(runs)])
     return Section("runs", "Training", "Trained with each recipe", body, lead)
 
 

@@ -1,4 +1,4 @@
-"""One sentence for each of the four questions, with the code to paste."""
+"""One sentence for each question, with the code to paste."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _EVIDENCE = {
     "loss_scale": "loss-scale",
     "master_weights": "master-weights",
     "training": "runs",
+    "accumulation": "accumulation",
 }
 
 
 def render(result: dict[str, Any]) -> Section:
-    """The four verdicts, then the advised recipe as code."""
+    """The verdicts, then the advised recipe as code."""
     verdicts = join(_verdict(verdict) for verdict in result["verdicts"])
     body = Html(f'<div class="verdicts">{verdicts}</div>{_recipe(result)}')
     return Section("verdicts", "Verdicts", "What half precision does to this model", body)

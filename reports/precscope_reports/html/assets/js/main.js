@@ -73,6 +73,7 @@ function drawAll() {
   drawCurve();
   drawTrend();
   drawRuns();
+  drawSweep();
   drawRetention();
   if (dialog.open) openSite(state.sites[openIndex]);
 }
@@ -115,6 +116,7 @@ async function start() {
   drawCurve();
   drawTrend();
   drawRuns();
+  drawSweep();
   drawRetention();
   wireTheme();
   root.dataset.state = "drawn";

@@ -11,6 +11,18 @@ function runTrace(run, index) {
   };
 }
 
+// What the losses of one recipe's seeds span: FP32's is the yardstick of parity.
+function bandTrace(band, runs) {
+  const index = runs.findIndex((run) => run.recipe === band.recipe);
+  if (index < 0 || !band.step.length) return null;
+  return {
+    type: "scatter", mode: "lines", x: [...band.step, ...band.step.slice().reverse()],
+    y: [...band.high, ...band.low.slice().reverse()], fill: "toself", hoverinfo: "skip",
+    fillcolor: faded(lineOf(runs[index], index).color, 0.16), line: { width: 0 },
+    legendgroup: String(index), showlegend: false,
+  };
+}
+
 function markTrace(run, index, x, y, symbol, size, text) {
   return {
     type: "scatter", mode: "markers", x, y, legendgroup: String(index), showlegend: false,
@@ -52,7 +64,8 @@ function drawRuns() {
   if (!element) return;
   const { runs } = report;
   const range = lossRange(runs);
-  const traces = runs.map(runTrace);
+  const traces = [...report.bands.map((band) => bandTrace(band, runs)).filter(Boolean),
+    ...runs.map(runTrace)];
   runs.forEach((run, index) => traces.push(...eventTraces(run, index, range[1])));
   const scaled = runs.map((run, index) => ({ run, index })).filter(({ run }) => run.log2_scale.value.length);
   traces.push(...scaled.map(({ run, index }) => scaleTrace(run, index)));

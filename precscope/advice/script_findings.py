@@ -1,0 +1,53 @@
+"""What has to be known about a run of an unmodified script before its numbers are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from precscope.advice.findings import Finding
+
+
+def script_findings(document: Mapping[str, Any] | None) -> list[Finding]:
+    """Findings from the document ``script``; none for a Recording that is not of a script.
+
+    Args:
+        document: ``mixed``: what the script uses by itself, None for nothing; ``failed``: why it
+            could not be run with a recipe, by the recipe's name.
+    """
+    if not document:
+        return []
+    mixed = document.get("mixed")
+    found = [_mixed(mixed)] if isinstance(mixed, Mapping) else []
+    failed = document.get("failed")
+    reasons = failed if isinstance(failed, Mapping) else {}
+    return [*found, *(_failed(str(name), str(why)) for name, why in reasons.items())]
+
+
+def _mixed(mixed: Mapping[str, Any]) -> Finding:
+    dtype = mixed.get("autocast")
+    uses = [f"autocast to {dtype}"] if dtype else []
+    uses += ["a GradScaler"] if mixed.get("grad_scaler") else []
+    return Finding(
+        "script_is_mixed",
+        "advice",
+        None,
+        f"The script uses {' and '.join(uses)} by itself: it was observed that way and run with "
+        "no other recipe. Gradients are shown without its loss scale; what autocast rounded to "
+        "zero was gone before it could be counted.",
+        "switch its mixed precision off and analyze again to see what half precision loses",
+        "",
+        {"autocast": dtype, "grad_scaler": str(bool(mixed.get("grad_scaler")))},
+    )
+
+
+def _failed(recipe: str, why: str) -> Finding:
+    return Finding(
+        "script_fails_with_recipe",
+        "warning",
+        None,
+        f"Run again with recipe {recipe}, the script fails: {why}",
+        "look for values that the script converts, compares or checks itself",
+        "",
+        {"recipe": recipe, "error": why},
+    )

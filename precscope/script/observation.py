@@ -1,0 +1,162 @@
+"""Observation: a Monitor on every model that the script trains, into one Recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from precscope.arithmetic.storage import convertible_parameters
+from precscope.environment import environment
+from precscope.errors import UsageError
+from precscope.monitor import Monitor, Schedule
+from precscope.recording import RecordingWriter
+from precscope.script.discovery import Root
+from precscope.script.hooks import NewArguments
+from precscope.script.job import Events, Job
+from precscope.script.mixed_use import MixedUse
+from precscope.script.sinks import RootSink, SharedRecording
+from precscope.script.stop import StopRule
+
+WINDOWS = 16
+"""Windows of statistics that an observation aims at."""
+
+WINDOW_STEPS = 64
+"""Observed steps after which a window is written, however long the observation: a killed script
+leaves all but these."""
+
+
+class Observation:
+    """Listens to a script and records it; see ``hooks.Listener``.
+
+    Args:
+        job: what to observe, with the path of the Recording.
+        events: told of every step.
+    """
+
+    def __init__(self, job: Job, events: Events) -> None:
+        self._job = job
+        self._events = events
+        self._rule = StopRule(job.steps)
+        self._mixed = MixedUse()
+        self._monitors: list[tuple[Root, Monitor]] = []
+        self._shared: SharedRecording | None = None
+        self._half_weights: list[str] = []
+        self._loss: torch.Tensor | None = None
+        self._closed = False
+
+    def found(self, root: Root) -> None:
+        """Attach a monitor to a new model."""
+        if self._closed:
+            return
+        shared = self._recording(root)
+        self._mixed.look(root)
+        self._monitors.append((root, self._monitor(root, shared)))
+        try:
+            names = [root.named(name) for name in convertible_parameters(root.module)]
+        except UsageError:  # FP16 weights already
+            names = []
+        self._half_weights += names
+        shared.writer.put_document("half_weights", self._half_weights)
+        self._events.tell("model", name=root.name, kind=type(root.module).__name__)
+
+    def before_forward(self, root: Root) -> None:
+        """End the script if it has done enough; see whether it uses autocast."""
+        if self._rule.is_done:
+            self._finish()
+        elif torch.is_grad_enabled() and not self._closed and not self._rule.leader_steps:
+            self._mixed.look(root)
+
+    def before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewArguments | None:
+        """A step begins for the models of ``optimizer``."""
+        if self._rule.is_beyond(optimizer):
+            self._finish()
+        if self._closed:
+            return None
+        if not self._rule.leader_steps:
+            self._mixed.look_for_scaler()
+        return None
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """A step has ended."""
+        if self._closed:
+            return
+        is_leader = self._rule.is_leader(optimizer)
+        self._rule.took(optimizer)
+        if is_leader:
+            self._loss = None
+            if self._mixed and self._rule.leader_steps == 1:
+                self._tell_mixed()
+            self._events.tell("step", step=self._rule.leader_steps)
+
+    def backward(self, loss: torch.Tensor, run: Callable[[torch.Tensor], None]) -> None:
+        """Note the loss; losses of one step are added up. Nothing is read from the device."""
+        if loss.numel() == 1 and not self._closed:
+            with torch.no_grad():
+                value = self._mixed.unscaled(loss.detach().float())
+                self._loss = value if self._loss is None else self._loss + value
+            self._record_loss(self._loss)
+        run(loss)
+
+    def close(self) -> None:
+        """Take every observer off and complete the Recording. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for _, monitor in self._monitors:
+            monitor.close()
+        if self._shared is not None:
+            self._shared.writer.close()
+
+    def save_at_signal(self) -> None:
+        """Write what there is, unless the signal came in the middle of writing it."""
+        if self._shared is None or not self._shared.is_writing:
+            self.close()
+
+    def _record_loss(self, loss: torch.Tensor) -> None:
+        # At every backward: with a closure it comes in the middle of the optimizer's step.
+        for root, monitor in self._monitors:
+            if any(map(self._rule.is_leader, root.optimizers)):
+                monitor.record_loss(loss)
+
+    def _monitor(self, root: Root, shared: SharedRecording) -> Monitor:
+        job = self._job
+        monitor = Monitor(
+            root.module,
+            root.optimizers,
+            RootSink(shared, root),
+            scaler=self._mixed.scaler,
+            schedule=Schedule(every=job.every, stop=job.steps),
+            exclude=[pattern for name in root.inside for pattern in (name, f"{name}.*")],
+            window_steps=max(1, min(-(-job.steps // job.every) // WINDOWS, WINDOW_STEPS)),
+        )
+        # Hooks put on a module that is being called begin with its next call.
+        monitor._on_root_forward(root.module, (), {})
+        return monitor
+
+    def _finish(self) -> None:
+        self.close()
+        self._events.tell("done")
+        if not self._job.keep_going:
+            self._rule.stop()
+
+    def _tell_mixed(self) -> None:
+        if self._shared is not None:
+            self._shared.writer.put_document("script", {"mixed": self._mixed.document()})
+        self._events.tell("mixed", **self._mixed.document())
+
+    def _recording(self, root: Root) -> SharedRecording:
+        if self._shared is None:
+            job = self._job
+            assert job.recording is not None
+            writer = RecordingWriter(job.recording, {"title": job.script.name})
+            writer.put_document(
+                "environment", environment(root.device, torch.initial_seed(), job.command)
+            )
+            writer.put_document("script", {"mixed": None})
+            self._shared = SharedRecording(writer)
+        return self._shared

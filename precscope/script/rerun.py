@@ -1,0 +1,207 @@
+"""Rerun: the script trained by a recipe, with no edit to it.
+
+Autocast begins with the first forward of a model and surrounds all that the script computes from
+then on, but for backward and updates. Its cache of cast weights is emptied at every update and
+every forward: it would otherwise serve weights from before the update, for the whole run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch.optim import LBFGS, Optimizer
+
+from precscope.recipe import Recipe
+from precscope.script.discovery import Discovery, Root
+from precscope.script.hooks import NewArguments
+from precscope.script.job import Events, Job
+from precscope.script.scaling import ScriptScaling
+from precscope.script.stop import StopRule
+from precscope.training.batch_statistics import BatchStatistics
+from precscope.training.fp32_modules import Fp32Modules
+from precscope.training.gradients import optimizer_parameters
+from precscope.training.products import forward_in
+from precscope.training.run import PATIENCE_STEPS
+from precscope.training.training_run import json_number
+
+
+class Rerun:
+    """Listens to a script and trains it by a recipe; see ``hooks.Listener``.
+
+    Args:
+        job: with the recipe.
+        events: told of the loss of every step.
+        discovery: knows the models and their optimizers.
+    """
+
+    def __init__(self, job: Job, events: Events, discovery: Discovery) -> None:
+        assert job.recipe is not None
+        self._recipe: Recipe = job.recipe
+        self._events = events
+        self._discovery = discovery
+        self._rule = StopRule(job.steps)
+        scaled = self._recipe.loss_scaling.kind != "none"
+        self._scaling = ScriptScaling(self._recipe, job.steps) if scaled else None
+        self._stack = ExitStack()
+        self._device: str | None = None
+        self._statistics: dict[int, BatchStatistics] = {}
+        self._stashed: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._skipped: str | None = None
+        self._out_of_autocast: Any = None
+        self._loss: float | None = None
+        self._not_finite = 0
+
+    def found(self, root: Root) -> None:
+        """Keep the recipe's FP32 modules of a new model in FP32."""
+        kept = list(self._kept(root))
+        if kept and self._recipe.compute_dtype != "float32":
+            self._stack.callback(Fp32Modules(kept, root.device.type).remove)
+        if self._scaling is not None:
+            self._statistics[id(root)] = BatchStatistics(root.module)
+        held = {id(p): p for o in root.optimizers for p in optimizer_parameters(o)}
+        size = sum(p.numel() * p.element_size() for p in held.values())
+        self._events.tell("trains", device=str(root.device), weight_bytes=size)
+
+    def before_forward(self, root: Root) -> None:
+        """Begin autocast; end the script if it has done enough."""
+        if self._rule.is_done:
+            self._finish()
+        if self._device is None:
+            self._device = root.device.type
+            self._stack.enter_context(forward_in(self._recipe, self._device))
+        torch.clear_autocast_cache()
+        if torch.is_grad_enabled() and id(root) in self._statistics:
+            self._statistics[id(root)].take()
+
+    def before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewArguments | None:
+        """Take the update out of autocast, and suppress it after an overflow."""
+        if self._rule.is_beyond(optimizer):
+            self._finish()
+        if isinstance(optimizer, LBFGS) and self._scaling is not None:
+            self._events.tell("refused", reason="L-BFGS evaluates the loss itself, unscaled")
+            self._rule.stop()
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        self._out_of_autocast = self._autocast(False)
+        self._out_of_autocast.__enter__()
+        if closure is None:
+            self._suppress_if_overflowed(optimizer)
+            return None
+        return (args[0], self._in_autocast(closure, optimizer)), {
+            key: value for key, value in kwargs.items() if key != "closure"
+        }
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Restore what a suppressed update hid, move the scale, report the loss."""
+        if self._out_of_autocast is not None:
+            self._out_of_autocast.__exit__(None, None, None)
+            self._out_of_autocast = None
+        torch.clear_autocast_cache()
+        is_leader, skipped = self._rule.is_leader(optimizer), self._skipped
+        log2_scale = None if self._scaling is None else self._scaling.log2_scale
+        self._after_update(optimizer)
+        self._rule.took(optimizer)
+        if is_leader:
+            self._report(log2_scale, skipped)
+
+    def backward(self, loss: torch.Tensor, run: Callable[[torch.Tensor], None]) -> None:
+        """Differentiate outside of autocast, the loss scaled and the gradients unscaled."""
+        if loss.numel() == 1:
+            self._loss = (self._loss or 0.0) + float(loss.detach())
+        with self._autocast(False):
+            if self._scaling is None:
+                run(loss)
+            else:
+                self._scaling.backward(loss, run, self._parameters())
+
+    def close(self) -> None:
+        """Leave autocast and FP16 arithmetic."""
+        self._stack.close()
+
+    def save_at_signal(self) -> None:
+        """Every event is in its file already."""
+
+    def _autocast(self, enabled: bool) -> Any:
+        if self._device is None or self._recipe.compute_dtype == "float32":
+            return nullcontext()
+        dtype = getattr(torch, self._recipe.compute_dtype)
+        return torch.autocast(self._device, dtype=dtype, enabled=enabled)
+
+    def _in_autocast(self, closure: Callable[[], Any], optimizer: Optimizer) -> Callable[[], Any]:
+        def forward_and_backward() -> Any:
+            with self._autocast(True), torch.enable_grad():
+                value = closure()
+            self._suppress_if_overflowed(optimizer)
+            return value
+
+        return forward_and_backward
+
+    def _suppress_if_overflowed(self, optimizer: Optimizer) -> None:
+        # An optimizer passes over parameters without a gradient, their state included.
+        culprit = None if self._scaling is None else self._scaling.culprit(optimizer)
+        if culprit is None:
+            return
+        self._skipped = self._name(culprit)
+        for parameter in optimizer_parameters(optimizer):
+            if parameter.grad is not None:
+                self._stashed.append((parameter, parameter.grad))
+                parameter.grad = None
+
+    def _after_update(self, optimizer: Optimizer) -> None:
+        for parameter, gradient in self._stashed:
+            parameter.grad = gradient
+        self._stashed.clear()
+        for root in self._discovery.roots:
+            statistics = self._statistics.get(id(root))
+            if statistics is not None and optimizer in root.optimizers:
+                if self._skipped is not None:
+                    statistics.restore()
+                statistics.drop()
+        if self._scaling is not None:
+            self._scaling.stepped(optimizer, self._skipped)
+        self._skipped = None
+
+    def _report(self, log2_scale: int | None, skipped: str | None) -> None:
+        loss, self._loss = self._loss, None
+        value = math.nan if loss is None else loss
+        self._events.tell(
+            "step",
+            step=self._rule.leader_steps,
+            loss=json_number(value),
+            log2_scale=log2_scale,
+            skipped=skipped,
+        )
+        self._not_finite = 0 if math.isfinite(value) else self._not_finite + 1
+        if self._not_finite == PATIENCE_STEPS:
+            self._finish()
+
+    def _finish(self) -> None:
+        held = (p for root in self._discovery.roots for p in root.module.parameters())
+        finite = all(bool(torch.isfinite(p.detach()).all()) for p in held)
+        self._events.tell("done", weights_are_finite=finite)
+        self._rule.stop()
+
+    def _kept(self, root: Root) -> Iterator[torch.nn.Module]:
+        for name, module in root.module.named_modules():
+            named = root.named(name)
+            if name and any(fnmatchcase(named, pattern) for pattern in self._recipe.fp32_modules):
+                yield module
+
+    def _name(self, parameter: torch.Tensor) -> str:
+        for root in self._discovery.roots:
+            for name, own in root.module.named_parameters():
+                if own is parameter:
+                    return root.named(name)
+        return "(unnamed)"
+
+    def _parameters(self) -> Iterator[torch.Tensor]:
+        for root in self._discovery.roots:
+            yield from root.module.parameters()
+            for optimizer in root.optimizers:
+                yield from optimizer_parameters(optimizer)
