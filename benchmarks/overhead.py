@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,6 +104,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40, help="steps of each arm per build")
     parser.add_argument("--builds", type=int, default=7)
+    parser.add_argument("--model", choices=MODELS, action="append")
+    parser.add_argument("--arm", choices=ARMS, action="append")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="few rounds; not for quoting")
     options = parser.parse_args()
@@ -110,14 +113,14 @@ def main() -> None:
     rounds = 8 if options.quick else options.rounds
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, build in MODELS.items():
-            for arm, (record, block) in ARMS.items():
-                runs = []
-                for i in range(options.builds):
-                    kinds = (None, record) if i % 2 else (record, None)
-                    steps = {k is None: training_step(build, k, Path(folder)) for k in kinds}
-                    runs.append(compare(steps[True], steps[False], max(4, rounds // block), block))
-                results.append({"model": name, "arm": arm, **summary(runs)})
+        for name, arm in product(options.model or MODELS, options.arm or ARMS):
+            build, (record, block) = MODELS[name], ARMS[arm]
+            runs = []
+            for i in range(options.builds):
+                kinds = (None, record) if i % 2 else (record, None)
+                steps = {k is None: training_step(build, k, Path(folder)) for k in kinds}
+                runs.append(compare(steps[True], steps[False], max(4, rounds // block), block))
+            results.append({"model": name, "arm": arm, **summary(runs)})
         for watch in WATCHES:
             watch.close()
     report(results, options.threads, options.json)

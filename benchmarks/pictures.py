@@ -25,7 +25,7 @@ from precscope_reports.terminal import print_report
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WIDTH_COLUMNS = 100
-LINES = 64
+LINES = 66
 PAGE_SIZE = "1280,1750"
 CHROMIUM = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

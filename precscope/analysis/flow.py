@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +101,36 @@ class _StageProbe:
         self._path = path
         self._probe = GradientProbe()
         self._stages_left = stages
+        self._seconds: dict[str, float] = {}
 
     def __call__(self, session: Session, batches: list[Any]) -> None:
         self._writer.flush()
-        self._probe(session, batches, Recording.open(self._path))
-        document = self._probe.document()
-        if document is not None:
-            self._writer.put_document("gradient_probe", document)
-            self._writer.flush()
+        with self._timed("gradients"):
+            so_far = Recording.open(self._path)
+            self._probe(session, batches, so_far, is_last=self._stages_left == 1)
+        self._put("gradient_probe", self._probe.document())
         self._stages_left -= 1
         if self._stages_left == 0:
-            recipe = advise(Recording.open(self._path)).recipe
-            found = probe_range(session, batches[-1], recipe.fp32_modules)
-            self._writer.put_document("range_probe", found)
-            sums = probe_accumulation(session, batches[-1], Recording.open(self._path))
-            self._writer.put_document("accumulation", sums)
+            self._last_stage(session, batches[-1])
+        self._put("probe_seconds", self._seconds)
+
+    def _last_stage(self, session: Session, batch: Any) -> None:
+        recipe = advise(Recording.open(self._path)).recipe
+        with self._timed("range"):
+            found = probe_range(session, batch, recipe.fp32_modules)
+        self._put("range_probe", found)
+        with self._timed("accumulation"):
+            sums = probe_accumulation(session, batch, Recording.open(self._path))
+        self._put("accumulation", sums)
+
+    def _put(self, name: str, document: Any) -> None:
+        if document is not None:
+            self._writer.put_document(name, document)
             self._writer.flush()
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - start
+        self._seconds[what] = self._seconds.get(what, 0.0) + elapsed

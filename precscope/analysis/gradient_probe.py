@@ -22,10 +22,12 @@ class Candidates:
     """Scales to try, log2.
 
     Attributes:
-        tried: around the screened minimum, no scale at all, and the safe ones.
+        early: the screened minimum, no scale at all, and the safe ones: enough on the way.
+        tried: those, and more around the minimum.
         safe: the largest that do not overflow, far above the minimum: what FP16 costs anyway.
     """
 
+    early: frozenset[int]
     tried: frozenset[int]
     safe: tuple[int, ...]
 
@@ -37,8 +39,9 @@ def candidates(evidence: Evidence) -> Candidates | None:
         return None
     top, low = room.maximum_log2, screened[0]
     safe = tuple(k for k in (top, top - STEP_BITS) if k == top or k >= low + STEP_BITS)
-    around = {low - 2 * STEP_BITS, low - STEP_BITS, low, low + STEP_BITS, 0}
-    return Candidates(frozenset(k for k in around if k <= top).union(safe), safe)
+    early = frozenset(k for k in (low, 0) if k <= top).union(safe)
+    around = (low - 2 * STEP_BITS, low - STEP_BITS, low + STEP_BITS)
+    return Candidates(early, early.union(k for k in around if k <= top), safe)
 
 
 class GradientProbe:
@@ -49,16 +52,25 @@ class GradientProbe:
         self._safe: tuple[int, ...] = ()
         self._batches = 0
 
-    def __call__(self, session: Session, batches: list[Any], recording: Recording) -> None:
-        """Probe this stage at the candidates so far and those that the recording adds."""
+    def __call__(
+        self, session: Session, batches: list[Any], recording: Recording, is_last: bool
+    ) -> None:
+        """Probe this stage at the candidates so far and those that the recording adds.
+
+        Args:
+            session: the training, given back unchanged.
+            batches: probe batches.
+            recording: what was observed so far.
+            is_last: whether no stage follows: only then the minimum is narrowed down.
+        """
         wanted = candidates(Evidence(recording))
         if wanted is None:
             return
         tried = {int(k) for k in self._errors if int(k) <= max(wanted.safe)}
-        self._measure(session, batches, tried | wanted.tried)
+        self._measure(session, batches, tried | (wanted.tried if is_last else wanted.early))
         self._batches += len(batches)
         self._safe = self._find_safe(session, batches, wanted.safe)
-        if gap := self._gap():
+        while is_last and (gap := self._gap()):
             self._measure(session, batches, gap)
 
     def _find_safe(
@@ -101,13 +113,16 @@ class GradientProbe:
                 known[parameter] = _worse(known.get(parameter, 0.0), error)
 
     def _gap(self) -> set[int]:
-        """Untried scales between the smallest sufficient one and the next below it."""
+        """Up to two untried scales between the smallest sufficient one and the next below it."""
         arbitration = arbitrate(self.document())
         if arbitration is None or arbitration.minimum_log2 is None:
             return set()
         tried = sorted(int(k) for k in self._errors)
         below = [k for k in tried if k < arbitration.minimum_log2]
-        return set(range(below[-1] + 1, arbitration.minimum_log2)) if below else set()
+        if not below:
+            return set()
+        low, distance = below[-1], arbitration.minimum_log2 - below[-1]
+        return {low + round(distance * i / 3) for i in (1, 2)} - {low, arbitration.minimum_log2}
 
 
 def _worse(a: float | None, b: float | None) -> float | None:

@@ -171,5 +171,6 @@ def _timing(recording: Recording) -> dict[str, Any]:
         "observed_step_ms": None,
         "observer_memory_bytes": None,
         "overhead_reason": None if cost else "not measured in this run",
+        "probe_seconds": recording.document("probe_seconds"),
         **(cost or {}),
     }
