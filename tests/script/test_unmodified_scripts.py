@@ -49,6 +49,17 @@ FIDELITY = """
 """
 
 
+def of_the_script(stderr: str) -> str:
+    """What is left without Python's own chatter: its resource tracker now and then complains of
+    the semaphores that a spawned DataLoader worker took with it, with and without us."""
+    kept = [
+        line
+        for line in stderr.splitlines()
+        if "resource_tracker" not in line and "warnings.warn(" not in line
+    ]
+    return "\n".join(kept).strip()
+
+
 def test_output_losses_and_exit_code_are_those_of_a_plain_run(folder: Any) -> None:
     (folder.path / "code").mkdir()
     folder.write("code/train.py", FIDELITY)
@@ -59,7 +70,7 @@ def test_output_losses_and_exit_code_are_those_of_a_plain_run(folder: Any) -> No
     assert plain.returncode == 3, plain.stderr
     assert printed == plain.stdout
     assert (ended.exit_code, len(ended.of("step"))) == (3, 3)
-    assert ended.complaints == plain.stderr.strip() == ""
+    assert (of_the_script(ended.complaints), of_the_script(plain.stderr)) == ("", "")
     recording = folder.recording
     assert [step.step for step in recording.steps] == [0, 1, 2]
     names = {site.name for site in recording.sites}
