@@ -15,6 +15,7 @@ from precscope.result.accumulation import accumulation_entry, format_choices
 from precscope.result.definitions import definitions
 from precscope.result.proof import proof_entries, sweep_entry
 from precscope.result.sites import site_entries
+from precscope.training.memory_table import memory_table
 
 SCHEMA = 1
 
@@ -79,6 +80,7 @@ def _sections(recording: Recording, advice: Advice) -> dict[str, Any]:
         "non_finite": [asdict(found) for found in advice.breaks],
         "sites": site_entries(recording),
         "runs": recording.document("runs", []),
+        "memory": [asdict(use) for use in memory_table(recording.document("runs", []))],
         **proof_entries(recording, advice.proof, advice.drift),
         "scale_sweep": sweep_entry(recording),
         "timing": _timing(recording),

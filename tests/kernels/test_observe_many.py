@@ -52,7 +52,9 @@ def test_tensors_of_all_kinds() -> None:
 
 
 def test_nothing_at_all() -> None:
+    untouched = new_rows(1)
     observe_many([], [])
+    assert not untouched.any()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

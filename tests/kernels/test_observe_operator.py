@@ -82,7 +82,8 @@ def test_hooks_in_a_compiled_model_count_every_value_in_one_graph() -> None:
     ids=["plain", "requires_grad", "transposed", "bfloat16", "empty"],
 )
 def test_the_operator_keeps_the_rules_of_operators(tensor: torch.Tensor) -> None:
-    torch.library.opcheck(observe_operator, (tensor, new_rows(1)[0]))
+    outcome = torch.library.opcheck(observe_operator, (tensor, new_rows(1)[0]))
+    assert set(outcome.values()) == {"SUCCESS"}
 
 
 def test_the_schema_says_what_is_mutated() -> None:

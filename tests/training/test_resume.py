@@ -189,4 +189,6 @@ def test_a_damaged_state_names_what_it_lacks() -> None:
 def test_a_name_or_description_of_a_recipe_may_change() -> None:
     model = net()
     with MixedPrecision(model, sgd(model), replace(PAPER, name="mine")) as trainer:
-        trainer.load_state_dict(state())
+        saved = state()
+        trainer.load_state_dict(saved)
+        assert trainer.state_dict().keys() == saved.keys()

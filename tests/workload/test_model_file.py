@@ -48,7 +48,8 @@ def test_an_optimizer_of_the_file_is_used(write: Write) -> None:
 
 
 def test_the_main_block_does_not_run(write: Write) -> None:
-    load_workload(write(main='if __name__ == "__main__":\n    raise SystemExit("ran")'))
+    path = write(main='if __name__ == "__main__":\n    raise SystemExit("ran")')
+    assert load_workload(path).path == path
 
 
 def test_loading_leaves_random_state_and_path_alone(write: Write) -> None:

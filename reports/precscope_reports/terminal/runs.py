@@ -30,6 +30,8 @@ def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableT
     headers = ("recipe", "final loss", "vs fp32", *metrics, "skipped", "step", "memory")
     yield page.table(headers, [_row(run, runs, metrics, page) for run in runs])
     yield from _notes(runs, page)
+    if note := _memory_note(result):
+        yield page.note(note)
     yield from proof(result, page)
 
 
@@ -92,3 +94,16 @@ def _notes(runs: Sequence[Run], page: Page) -> Iterator[Text]:
         yield page.note(
             "Memory: weights, gradients, optimizer state and the largest set of saved tensors."
         )
+
+
+def _memory_note(result: Mapping[str, Any]) -> str:
+    """How much of FP32's memory the advised recipe keeps; the paper says roughly half."""
+    found = [use for use in result.get("memory", []) if use["recipe"] == "advised"]
+    if not found or found[0]["total_ratio"] is None:
+        return ""
+    saved = found[0]["part_ratio"]["saved_tensor_bytes"]
+    activations = "" if saved is None else f" (saved activations {saved:.2f} times)"
+    return (
+        f"advised takes {found[0]['total_ratio']:.2f} times FP32's memory{activations}; the paper "
+        "says roughly half, where activations dominate."
+    )
