@@ -42,7 +42,7 @@ def definitions() -> list[dict[str, str]]:
         "of the intended step that an FP16 weight makes, on up to 256 sampled elements of each "
         f"parameter; below {REQUIRED_BELOW} master weights are required, below {ADVISED_BELOW} "
         "(also at a tenth and a hundredth of the update) advised",
-        "at risk": "stored in half under FP16 autocast, by one real autocast step; other sites stay "
+        "at risk": "stored in half with FP16 weights under FP16 autocast, by one real step; others stay "
         "in FP32 whatever their values",
         "parity": "the final loss (mean of the last tenth) differs from FP32's on the same seeds, on "
         "average, by no more than FP32's own losses differ from seed to seed (largest minus "
