@@ -32,6 +32,9 @@ Far below the bulk of a distribution any smooth density is flat over an octave, 
 the flush threshold lies. Bounds for an arbitrary one: 1 to 2, so a mass is within a third.
 """
 
+OCTAVES = np.exp2(np.arange(MIN_EXPONENT, MAX_EXPONENT + 1, dtype=np.float64))
+"""Lower end of each octave."""
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -63,11 +66,13 @@ class ExponentHistogram:
     amax: float = 0.0
     sum_abs: float = 0.0
     sum_squares: float = 0.0
+    _below: tuple[list[int], list[float]] | None = field(default=None, init=False, repr=False)
+    """Values and mass below each exponent, made at the first question: a curve asks hundreds."""
 
     @property
     def nonzero(self) -> int:
         """Number of finite non-zero values."""
-        return int(self.counts.sum())
+        return self._sums_below()[0][BINS]
 
     @property
     def total(self) -> int:
@@ -121,11 +126,11 @@ class ExponentHistogram:
     def flushed_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
         """Non-zero values that become zero in ``fmt`` after a scale by ``2^log2_scale``. Exact."""
         edge = fmt.log2_flush_threshold - log2_scale
-        return int(self.counts[: _bin(edge)].sum()) + _at(self.powers, edge)
+        return self._sums_below()[0][_bin(edge)] + _at(self.powers, edge)
 
     def subnormal_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
         """Values that survive in ``fmt`` below its smallest normal number, at reduced precision."""
-        below_normal = int(self.counts[: _bin(fmt.log2_smallest_normal - log2_scale)].sum())
+        below_normal = self._sums_below()[0][_bin(fmt.log2_smallest_normal - log2_scale)]
         return below_normal - self.flushed_count(fmt, log2_scale)
 
     def overflow_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
@@ -135,7 +140,7 @@ class ExponentHistogram:
         65520 in [2^15, 2^16)); of that octave only the largest value is known, so this is a lower
         bound there, and it is zero exactly when nothing overflows.
         """
-        whole = int(self.counts[_bin(fmt.max_exponent + 1 - log2_scale) :].sum())
+        whole = self.nonzero - self._sums_below()[0][_bin(fmt.max_exponent + 1 - log2_scale)]
         return max(whole, int(fmt.overflows(self.amax * 2.0**log2_scale)))
 
     def flushed_fraction(self, fmt: NumberFormat, log2_scale: int = 0) -> float:
@@ -152,10 +157,16 @@ class ExponentHistogram:
 
     def l1_below(self, exponent: int) -> float:
         """Sum of |x| over the octaves below ``exponent``, each at its mean significand of 1.5."""
-        upto = _bin(exponent)
-        octaves = np.exp2(np.arange(MIN_EXPONENT, MIN_EXPONENT + upto, dtype=np.float64))
-        counts, powers = self.counts[:upto], self.powers[:upto]
-        return float((octaves * (powers + MEAN_SIGNIFICAND * (counts - powers))).sum())
+        return self._sums_below()[1][_bin(exponent)]
+
+    def _sums_below(self) -> tuple[list[int], list[float]]:
+        """Two lists of 278: values, and sum of |x|, in the octaves below each one."""
+        if self._below is None:
+            mass = OCTAVES * (self.powers + MEAN_SIGNIFICAND * (self.counts - self.powers))
+            sums = [0, *np.cumsum(self.counts).tolist()], [0.0, *np.cumsum(mass).tolist()]
+            object.__setattr__(self, "_below", sums)
+            return sums
+        return self._below
 
     def l1_flushed_fraction(self, fmt: NumberFormat, log2_scale: int = 0) -> float:
         """Share of sum |x| that ``fmt`` flushes after the scale, 0.0 for an all-zero tensor.

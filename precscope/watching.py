@@ -15,10 +15,13 @@ from torch.optim import Optimizer
 
 from precscope.arithmetic.storage import convertible_parameters
 from precscope.environment import environment
+from precscope.errors import UsageError
 from precscope.monitor import Monitor, Schedule
+from precscope.monitor.ranks import process_rank, unwrapped
 from precscope.monitor.schedule import StepFilter
 from precscope.monitor.state import KINDS, checked_kinds
 from precscope.recording import RecordingWriter
+from precscope.recording.ranks import rank_path
 
 
 class Watch:
@@ -77,14 +80,21 @@ def watch(
 ) -> Watch:
     """Observe a training and record it; the training itself stays bit-identical.
 
+    Under DDP and FSDP2 every rank calls it, after the model was wrapped or sharded: each process
+    observes its part, and none waits for another. Activations and their gradients are those of
+    the rank's own batch, gradients of parameters are observed once they are reduced.
+
     Args:
-        model: the module that is trained; call it as before.
+        model: the module that is trained; call it as before. Sites have the names of the model
+            inside of DDP and ``torch.compile``.
         optimizer: its optimizer, or several of them. A step ends when each has stepped once;
             without an optimizer, training forwards are counted.
         scaler: the ``GradScaler`` that scales the loss: gradients are then recorded at their true
             scale, and skipped updates are told apart. One that is not given is found at the
             first update that it lets pass; loss scaling by hand cannot be seen.
-        path: the Recording to write.
+        path: the Recording to write. Each process of a distributed training writes one of its
+            own, with its rank in the name: ``run.rank0.precscope``, ``run.rank1.precscope``.
+            ``Recording.open`` and ``precscope report`` put them together again under ``path``.
         every: observe every n-th step.
         start: first observed step.
         stop: first step that is no longer observed.
@@ -102,13 +112,18 @@ def watch(
         RecordingError: the Recording cannot be written at ``path``.
         UsageError: a wrong schedule or kind.
     """
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     chosen = schedule if schedule is not None else Schedule(every, start, stop)
     kinds = checked_kinds(kinds)
-    writer = RecordingWriter(path, {"title": type(model).__name__}, overwrite=overwrite)
+    rank, world_size = process_rank()
+    meta: dict[str, Any] = {"title": type(model).__name__}
+    if world_size > 1:
+        meta |= {"rank": rank, "world_size": world_size}
+        path = rank_path(path, rank)
+    writer = RecordingWriter(path, meta, overwrite=overwrite)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     writer.put_document("environment", environment(device, torch.initial_seed(), _command()))
-    writer.put_document("half_weights", list(convertible_parameters(model)))
+    writer.put_document("half_weights", _half_weights(model))
     monitor = Monitor(
         model,
         optimizer,
@@ -120,6 +135,13 @@ def watch(
         scaler=scaler,
     )
     return Watch(monitor, writer)
+
+
+def _half_weights(model: nn.Module) -> list[str]:
+    try:
+        return list(convertible_parameters(model))
+    except UsageError:  # FP16 weights already: there is nothing to convert
+        return []
 
 
 def _command() -> str:

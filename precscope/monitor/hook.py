@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from torch.utils.hooks import RemovableHandle
+
 
 class Guest:
     """A hook that drops out of ``deepcopy`` and ``pickle``.
@@ -30,3 +32,22 @@ class Calling(Guest):
     def __call__(self, *arguments: Any) -> None:
         """Pass everything on."""
         self._call(*arguments)
+
+
+class Attachment:
+    """A hook that can be taken off for a while."""
+
+    def __init__(self, attach: Callable[[], RemovableHandle]) -> None:
+        self._attach = attach
+        self._handle: RemovableHandle | None = attach()
+
+    def put_back(self) -> None:
+        """Attach the hook, if it is off."""
+        if self._handle is None:
+            self._handle = self._attach()
+
+    def take_off(self) -> None:
+        """Remove the hook, if it is on."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

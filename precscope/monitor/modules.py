@@ -9,9 +9,10 @@ the module's output.
 from __future__ import annotations
 
 import threading
-import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,59 +20,18 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from precscope.monitor import compiled
-from precscope.monitor.fastpath import checked_for_hooks
+from precscope.monitor.fastpath import FastPath, outermost_encoders
 from precscope.monitor.guard import Guard
-from precscope.monitor.hook import Calling, Guest
+from precscope.monitor.hook import Attachment, Calling
+from precscope.monitor.made import MadeTensors
+from precscope.monitor.outputs import OutputHook
 from precscope.monitor.sitebook import Observe, SiteBook, output_name
 from precscope.monitor.state import State
-from precscope.monitor.tensors import floating_tensors, local_values, unreadable
+from precscope.monitor.tensors import floating_tensors, graph_task, local_values, unreadable
 
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
-
-class OutputHook(Guest):
-    """The forward hook of one module.
-
-    Args:
-        name: the module's qualified name.
-        owner: what observes.
-        module: the hooked module.
-    """
-
-    def __init__(self, name: str, owner: ModuleHooks, module: nn.Module) -> None:
-        self._name = name
-        self._owner = owner
-        self._kinds = (owner.state.activations, owner.state.activation_gradients)
-        self._hands_on = isinstance(module, nn.Identity) or (
-            type(module).forward is nn.Sequential.forward and len(module._modules) > 0
-        )
-        module_type = type(module).__name__
-
-        def watcher(tensor: torch.Tensor, position: int, gradient: bool) -> None:
-            owner.from_compiled(name, module_type, tensor, position, gradient)
-
-        self.key = compiled.new_key(watcher)
-
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Observe ``output``; never raises, never changes anything."""
-        if torch.compiler.is_compiling():
-            watched = compiled.WORKS and (module.training or torch.is_grad_enabled())
-            if watched and not self._hands_on and not _is_exporting():
-                compiled.trace_output(self.key, output, *self._kinds)
-            return
-        owner = self._owner
-        if not owner.state.active or (owner.guard.any and owner.guard.disabled(self._name)):
-            return
-        try:
-            with owner.lock:
-                owner.output(self._name, module, inputs, output)
-        except Exception:  # noqa: BLE001 - an observer must not stop the user's program
-            owner.guard.failed(self._name)
-
-
-compiled.run_eagerly_outside(OutputHook.__call__, Calling.__call__)
+compiled.run_eagerly_outside(OutputHook.__call__, Calling.__call__, FastPath.__call__)
 
 
 class ModuleHooks:
@@ -99,14 +59,14 @@ class ModuleHooks:
         self.reasons: dict[str, str] = {}
         self.seen_modules: set[str] = set()
         self.skipped: Counter[tuple[str, str]] = Counter()
-        self._made: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+        self._made = MadeTensors()
         self._gradient_hooks: dict[tuple[str, int], Callable[[torch.Tensor], None]] = {}
-        self._hooks: dict[str, tuple[nn.Module, OutputHook]] = {}
-        self._handles: dict[str, RemovableHandle] = {}
+        self._model = model
+        self._hooks: dict[str, OutputHook] = {}
+        self._attachments: defaultdict[str, list[Attachment]] = defaultdict(list)
         for name, module in model.named_modules():
             self._prepare(name, module, wanted)
-        checked = checked_for_hooks(model)
-        self._fast_path = [name for name in self._hooks if name in checked]
+        self._fast_paths = [self._fast_path(*place) for place in outermost_encoders(model)]
 
     def _prepare(self, name: str, module: nn.Module, wanted: Callable[[str], bool]) -> None:
         if isinstance(module, torch.jit.ScriptModule):
@@ -114,40 +74,39 @@ class ModuleHooks:
         elif not wanted(name):
             self.reasons[name] = "excluded by a pattern"
         else:
-            self._hooks[name] = (module, OutputHook(name, self, module))
-            self._attach(name)
+            hook = self._hooks[name] = OutputHook(name, self, module)
+            self._attach(name, partial(module.register_forward_hook, hook))
 
-    def _attach(self, name: str) -> None:
-        module, hook = self._hooks[name]
-        self._handles[name] = module.register_forward_hook(hook)
+    def _attach(self, name: str, attach: Callable[[], RemovableHandle]) -> None:
+        self._attachments[name].append(Attachment(attach))
+
+    def _fast_path(self, name: str, layer: nn.Module) -> FastPath:
+        names = [f"{name}.{inner}".strip(".") for inner, _ in layer.named_modules()]
+
+        def attachments() -> list[Attachment]:
+            return [attachment for inner in names for attachment in self._attachments[inner]]
+
+        path = FastPath(layer, attachments, self._hooks.get(name))
+        self._attach(name, partial(layer.register_forward_pre_hook, path, with_kwargs=True))
+        return path
+
+    def attach_to_root(self, call: Callable[..., None]) -> None:
+        """Call ``call(module, args, kwargs)`` whenever the root is about to run."""
+        hook = Calling(call)
+        self._attach("", partial(self._model.register_forward_pre_hook, hook, with_kwargs=True))
 
     @property
     def names(self) -> set[str]:
         """Names of the modules that existed when watching began."""
         return self._hooks.keys() | self.reasons.keys()
 
-    @property
-    def has_fast_path(self) -> bool:
-        """Whether evaluation takes a fused path that hooks would close."""
-        return bool(self._fast_path)
-
-    def open_fast_path(self) -> None:
-        """Take the hooks off encoder layers, for an evaluation pass."""
-        for name in self._fast_path:
-            self._handles.pop(name).remove()
-
-    def close_fast_path(self) -> None:
-        """Put the hooks back on encoder layers."""
-        for name in self._fast_path:
-            if name not in self._handles:
-                self._attach(name)
-
     def output(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         """Observe what ``module`` has just returned."""
         if not (module.training or torch.is_grad_enabled()) or _is_tracing():
             return
         if not self._made:
-            self._note_inputs(inputs)
+            for tensor in floating_tensors(inputs):
+                self._made.add(tensor)
         tensors = (output,) if type(output) is torch.Tensor else tuple(floating_tensors(output))
         for position, tensor in enumerate(tensors):
             if tensor.is_floating_point():
@@ -156,7 +115,7 @@ class ModuleHooks:
             self.reasons.setdefault(name, "returns no floating-point tensor")
 
     def _tensor(self, name: str, module: nn.Module, position: int, tensor: torch.Tensor) -> None:
-        if self._already_made(tensor):
+        if tensor in self._made:
             self.reasons.setdefault(name, "hands on a tensor that another module made")
             return
         reason = unreadable(local_values(tensor))
@@ -164,10 +123,10 @@ class ModuleHooks:
             self.reasons.setdefault(name, reason)
             self.skipped[(output_name(name, position), reason)] += 1
             return
-        self._remember(tensor)
+        self._made.add(tensor)
         self.seen_modules.add(name)
         module_type = type(module).__name__
-        if self.state.activations and _graph_task() == -1:
+        if self.state.activations and graph_task() == -1:
             self._count(output_name(name, position), "activation", tensor, module_type)
         if self.state.activation_gradients and tensor.requires_grad:
             tensor.register_hook(self._gradient_hook(name, position, module_type))
@@ -175,21 +134,6 @@ class ModuleHooks:
     def _count(self, site: str, kind: Any, tensor: torch.Tensor, module_type: str) -> None:
         values = local_values(tensor)
         self._observe(values, self._book.row(site, kind, values, module_type))
-
-    def _remember(self, tensor: torch.Tensor) -> None:
-        # Tensors of inference mode do not count their versions.
-        version = -1 if tensor.is_inference() else tensor._version
-        self._made[id(tensor)] = (weakref.ref(tensor), version)
-
-    def _already_made(self, tensor: torch.Tensor) -> bool:
-        known = self._made.get(id(tensor))
-        if known is None or known[0]() is not tensor:
-            return False
-        return known[1] == (-1 if tensor.is_inference() else tensor._version)
-
-    def _note_inputs(self, inputs: Any) -> None:
-        for tensor in floating_tensors(inputs):
-            self._remember(tensor)
 
     def _gradient_hook(
         self, name: str, position: int, module_type: str
@@ -225,7 +169,7 @@ class ModuleHooks:
         site = output_name(name, position)
         if gradient:
             self.gradient(site, module_type, tensor)
-        elif self.state.active and _graph_task() == -1 and not self.guard.disabled(name):
+        elif self.state.active and graph_task() == -1 and not self.guard.disabled(name):
             try:
                 with self.lock:
                     self.seen_modules.add(name)
@@ -239,9 +183,11 @@ class ModuleHooks:
 
     def remove(self) -> None:
         """Take every hook off the model."""
-        for handle in self._handles.values():
-            handle.remove()
-        for _, hook in self._hooks.values():
+        for path in self._fast_paths:
+            path.close()
+        for attachment in chain.from_iterable(self._attachments.values()):
+            attachment.take_off()
+        for hook in self._hooks.values():
             compiled.forget(hook.key)
-        self._handles.clear()
+        self._attachments.clear()
         self._made.clear()

@@ -56,7 +56,8 @@ class Block:
         if self.gradients and (scale is not None or self.unscaled is not None):
             if self.unscaled is None:
                 self.unscaled = torch.zeros_like(self.rows)
-            self.amax_log[:, slot] = add_unscaled(self.unscaled, self.rows, scale or 1.0)
+            factor = 1.0 if scale is None else scale
+            self.amax_log[:, slot] = add_unscaled(self.unscaled, self.rows, factor)
             self.rows.zero_()
         else:
             amax = self.amax

@@ -41,25 +41,39 @@ class SiteBook:
         self.by_key: dict[tuple[str, SiteKind], Entry] = {}
 
     def row(
-        self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str
+        self,
+        name: str,
+        kind: SiteKind,
+        tensor: torch.Tensor,
+        module_type: str,
+        shape: tuple[int, ...] | None = None,
     ) -> torch.Tensor:
         """The row for a place, opened from ``tensor`` on the first call.
+
+        ``shape`` is that of the whole, where ``tensor`` is this process's shard of it.
 
         A module that moves to another device gets a row there; its site stays the same.
         """
         found = self.by_key.get((name, kind))
         if found is None:
-            found = self._open(name, kind, tensor, module_type)
+            found = self._open(name, kind, tensor, module_type, shape)
         elif found.device != tensor.device:
             found.device = tensor.device
             found.row = self._rows.new_row(found.index, tensor.device, kind in GRADIENT_KINDS)
         return found.row
 
-    def _open(self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str) -> Entry:
+    def _open(
+        self,
+        name: str,
+        kind: SiteKind,
+        tensor: torch.Tensor,
+        module_type: str,
+        shape: tuple[int, ...] | None,
+    ) -> Entry:
         site = Site(
             name=name,
             kind=kind,
-            shape=tuple(tensor.shape),
+            shape=tuple(tensor.shape) if shape is None else shape,
             dtype=dtype_name(tensor.dtype),
             autocast_dtype=self._autocast_dtypes.get((name, kind)),
             module_type=module_type,

@@ -10,6 +10,9 @@ from torch import nn
 
 PLAIN: tuple[type, ...] = (torch.Tensor, nn.Parameter)
 
+graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+"""Number of the backward pass that is running; -1 outside of one."""
+
 _is_transformed: Callable[[torch.Tensor], bool] = getattr(
     getattr(torch._C, "_functorch", None), "is_functorch_wrapped_tensor", lambda tensor: False
 )

@@ -12,7 +12,6 @@ FP16 are seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,41 +19,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from precscope.facts import RetentionSums, UpdateWindow
+from precscope.monitor.samples import SAMPLES, Sample
 from precscope.monitor.tensors import local_values, unreadable
 
 UPDATE_FACTORS: tuple[float, ...] = (1.0, 0.1, 0.01)
-SAMPLES = 256
 _SUMS = 5
-
-
-@dataclass(slots=True)
-class Sample:
-    """A strided view of up to 256 elements of a parameter, and the storage it was made from."""
-
-    name: str
-    parameter: torch.Tensor
-    group: dict[str, object]
-    view: torch.Tensor = field(init=False)
-    pointer: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Make the view anew if the parameter's storage has moved (``p.data = ...``)."""
-        flat = local_values(self.parameter.detach())
-        if flat.data_ptr() == self.pointer:
-            return
-        stride = max(1, flat.numel() // SAMPLES)
-        dense = flat if flat.is_contiguous() else flat.permute(_dense_order(flat))
-        self.view = dense.reshape(-1)[::stride][:SAMPLES]
-        # A layout with gaps is copied by reshape: such a view must be made anew each time.
-        aliases = self.view.data_ptr() == flat.data_ptr()
-        self.pointer = flat.data_ptr() if aliases else -1
-
-
-def _dense_order(tensor: torch.Tensor) -> list[int]:
-    return sorted(range(tensor.dim()), key=lambda d: tensor.stride(d), reverse=True)
 
 
 class UpdateSampler:
@@ -106,14 +75,14 @@ class UpdateSampler:
         self._start: torch.Tensor | None = None
         self._moved: torch.Tensor | None = None
         self._steps: list[int] = []
-        self._rates = self._last_rates = [_rate(s) for s in self._samples]
+        self._rates = self._last_rates = [s.rate for s in self._samples]
 
     def _rates_moved(self) -> bool:
         """Whether a learning rate has left an octave around the window's: R would mix the two."""
         if not self._steps:
-            self._rates = [_rate(s) for s in self._samples]
+            self._rates = [s.rate for s in self._samples]
             return False
-        pairs = zip(self._rates, map(_rate, self._samples), strict=True)
+        pairs = zip(self._rates, (s.rate for s in self._samples), strict=True)
         return any(not start / 2 <= now <= start * 2 for start, now in pairs)
 
     def _gather(self) -> torch.Tensor:
@@ -127,6 +96,7 @@ class UpdateSampler:
     def before_step(self) -> None:
         """Keep the sampled weights as they are before the update."""
         if self.has_moved:
+            self._finished += self._windows()
             self._prepare()
         if self._rates_moved():
             self._finished += self._windows()
@@ -145,7 +115,7 @@ class UpdateSampler:
         self._add_reasons(before, update)
         self._carry(weight16, update)
         self._steps.append(step)
-        self._last_rates = [_rate(s) for s in self._samples]
+        self._last_rates = [s.rate for s in self._samples]
 
     def _add_reasons(self, weight: torch.Tensor, update: torch.Tensor) -> None:
         size = update.abs()
@@ -249,9 +219,3 @@ def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
 def _to_sums(factor: float, column: torch.Tensor) -> RetentionSums:
     dot, squares, noise, lost, nonzero = column.tolist()
     return RetentionSums(factor, dot, squares, noise, int(lost), int(nonzero))
-
-
-def _rate(sample: Sample) -> float:
-    """Learning rate of a sample's group; 1 if it has none, or keeps it in a tensor."""
-    rate = sample.group.get("lr")
-    return float(rate) if isinstance(rate, (int, float)) else 1.0

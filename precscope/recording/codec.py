@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -37,6 +37,8 @@ MAX_TOTAL: Final = 1 << 55
 """Values in one window. 128 such windows still add up in 64 bits."""
 MAX_DIMENSIONS: Final = 64
 MAX_FACTORS: Final = 64
+
+Octaves = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger[Any]]]
 
 _OCTAVES: Final = struct.Struct("<hHBB")
 _SUMS: Final = struct.Struct("<ddddqq")
@@ -91,20 +93,46 @@ def window_to_row(site_id: int, window: Window) -> Row:
 
 def window_from_row(row: Row) -> Window:
     """The inverse of ``window_to_row``, without the site."""
+    first, last, observations = check_window_row(row)
+    return Window(first, last, observations, histogram_from_rows([row]))
+
+
+def check_window_row(row: Row) -> tuple[int, int, int]:
+    """First step, last step and observations of a row in which every value is as it must be."""
     _, first, last, observations, zeros, infinities, nans, amax, sum_abs, sum_squares, blob = row
-    counts, powers = _octaves_from_blob(blob)
-    histogram = ExponentHistogram(
+    for apart in (zeros, infinities, nans):
+        values.integer(apart, 0, MAX_TOTAL)
+    values.magnitude(amax)
+    values.non_negative(sum_abs)
+    values.non_negative(sum_squares)
+    _stored(blob)
+    return (*_steps(first, last), values.integer(observations))
+
+
+def histogram_from_rows(rows: Sequence[Row]) -> ExponentHistogram:
+    """The values of all windows together. The rows were checked."""
+    counts, powers = no_counts(), no_counts()
+    for row in rows:
+        low, some, exact = _stored(row[-1])
+        counts[low : low + len(some)] += some.astype(np.int64)
+        powers[low : low + len(exact)] += exact.astype(np.int64)
+    zeros, infinities, nans, amaxes, sums, squares = (
+        [row[place] for row in rows] for place in range(4, 10)
+    )
+    return ExponentHistogram(
         counts=counts,
         powers=powers,
-        zeros=values.integer(zeros, 0, MAX_TOTAL),
-        infinities=values.integer(infinities, 0, MAX_TOTAL),
-        nans=values.integer(nans, 0, MAX_TOTAL),
-        amax=values.magnitude(amax),
-        sum_abs=values.non_negative(sum_abs),
-        sum_squares=values.non_negative(sum_squares),
+        zeros=_total(zeros),
+        infinities=_total(infinities),
+        nans=_total(nans),
+        amax=max((values.magnitude(amax) for amax in amaxes), default=0.0),
+        sum_abs=sum((values.non_negative(part) for part in sums), 0.0),
+        sum_squares=sum((values.non_negative(part) for part in squares), 0.0),
     )
-    first_step, last_step = _steps(first, last)
-    return Window(first_step, last_step, values.integer(observations), histogram)
+
+
+def _total(parts: Sequence[SqlValue]) -> int:
+    return sum(values.integer(part) for part in parts)
 
 
 def _steps(first: SqlValue, last: SqlValue) -> tuple[int, int]:
@@ -123,14 +151,15 @@ def _octaves_to_blob(counts: Counts, powers: Counts) -> bytes:
     return header + b"".join(octaves.tobytes() for octaves in packed)
 
 
-def _narrow(octaves: Counts) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
+def _narrow(octaves: Counts) -> Octaves:
     if int(octaves.min()) < 0:
         raise ValueError("a count is negative")
     peak = int(octaves.max())
     return octaves.astype(f"<u{next(width for width in _WIDTHS if peak < 1 << 8 * width)}")
 
 
-def _octaves_from_blob(blob: SqlValue) -> tuple[Counts, Counts]:
+def _stored(blob: SqlValue) -> tuple[int, Octaves, Octaves]:
+    """Place of the lowest octave, counts and powers from there on, in the width of the file."""
     if type(blob) is not bytes or len(blob) < _OCTAVES.size:
         raise ValueError("expected a histogram")
     exponent, bins, *widths = _OCTAVES.unpack_from(blob)
@@ -140,20 +169,12 @@ def _octaves_from_blob(blob: SqlValue) -> tuple[Counts, Counts]:
     if len(blob) != _OCTAVES.size + bins * sum(widths):
         raise ValueError("a histogram has the wrong length")
     start = _OCTAVES.size
-    counts = _place(blob, start, low, bins, widths[0])
-    powers = _place(blob, start + bins * widths[0], low, bins, widths[1])
-    if int(counts.sum(dtype=np.float64)) > MAX_TOTAL or bool((powers > counts).any()):
+    counts: Octaves = np.frombuffer(blob, f"<u{widths[0]}", bins, start)
+    powers: Octaves = np.frombuffer(blob, f"<u{widths[1]}", bins, start + bins * widths[0])
+    # In float64, where nothing wraps around: a count may have any 64 bits.
+    if float(counts.sum(dtype=np.float64)) > MAX_TOTAL or bool((powers > counts).any()):
         raise ValueError("a histogram has impossible counts")
-    return counts, powers
-
-
-def _place(blob: bytes, start: int, low: int, bins: int, width: int) -> Counts:
-    octaves = no_counts()
-    stored = np.frombuffer(blob, dtype=f"<u{width}", count=bins, offset=start)
-    if width == 8 and bins and int(stored.max()) > MAX_TOTAL:
-        raise ValueError("a histogram has impossible counts")
-    octaves[low : low + bins] = stored
-    return octaves
+    return low, counts, powers
 
 
 def step_to_row(record: StepRecord) -> Row:

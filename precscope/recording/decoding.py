@@ -9,6 +9,7 @@ from typing import Any
 from precscope.facts import Site, StepRecord, UpdateWindow
 from precscope.recording import codec, schema, values
 from precscope.recording.contents import Contents
+from precscope.recording.seal import SEAL_NAME, encoded, seal_of
 from precscope.recording.series import UPDATES, WINDOWS
 from precscope.recording.values import Row
 
@@ -25,24 +26,41 @@ class Tables:
     updates: Sequence[Row]
 
 
-def decode(tables: Tables) -> Contents:
-    """Check every value.
+def decode(tables: Tables, is_own: bool = False) -> Contents:
+    """Check every value; of an own file not those of the windows, which are nearly all there is.
 
     Raises:
         ValueError: a value has the wrong type or is out of bounds, or a series is too long.
     """
     meta = _json_by_name(tables.meta)
+    seal = meta.pop(SEAL_NAME, None)
     is_complete = meta.pop(schema.COMPLETE_NAME, False) is True
     sites = _sites(tables.sites)
-    return Contents(
+    contents = Contents(
         meta=meta,
         sites=sites,
-        windows=_windows(tables.windows, len(sites)),
+        windows=_windows(tables.windows, len(sites), is_own),
         steps=_steps(tables.steps, len(sites)),
         updates=_updates(tables.updates),
         documents=_json_by_name(tables.documents),
         is_complete=is_complete,
     )
+    if seal is not None and not is_own:
+        _check_seal(tables, seal)
+    return contents
+
+
+def _check_seal(tables: Tables, seal: Any) -> None:
+    rows = (
+        ("meta", (row for row in tables.meta if row[0] != SEAL_NAME)),
+        ("document", tables.documents),
+        ("site", tables.sites),
+        (WINDOWS.table, tables.windows),
+        ("step", tables.steps),
+        (UPDATES.table, tables.updates),
+    )
+    if encoded(seal_of(rows)) != f'"{seal}"':
+        raise ValueError("its content does not match its checksum")
 
 
 def _json_by_name(rows: Sequence[Row]) -> dict[str, Any]:
@@ -55,10 +73,11 @@ def _sites(rows: Sequence[Row]) -> tuple[Site, ...]:
     return tuple(codec.site_from_row(row) for row in rows)
 
 
-def _windows(rows: Sequence[Row], sites: int) -> Mapping[int, Sequence[Row]]:
+def _windows(rows: Sequence[Row], sites: int, is_own: bool) -> Mapping[int, Sequence[Row]]:
     series: dict[int, list[Row]] = {}
     for row in rows:
-        WINDOWS.from_row(row)
+        if not is_own:
+            codec.check_window_row(row)
         series.setdefault(values.integer(row[0], 0, sites - 1), []).append(row)
     _check_lengths(series.values())
     return series

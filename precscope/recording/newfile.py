@@ -10,28 +10,32 @@ from typing import Any
 
 from precscope.errors import RecordingError
 from precscope.recording import schema, values
+from precscope.recording.seal import Seal
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = 68
 
 
-def create_file(path: Path, meta: dict[str, Any], overwrite: bool) -> None:
-    """Create a Recording that holds ``meta`` and nothing else.
+def create_file(path: Path, meta: dict[str, Any], overwrite: bool) -> Seal:
+    """Create a Recording that holds ``meta`` and nothing else; returns its seal.
 
     Raises:
         RecordingError: the path is taken or cannot be written, or ``meta`` has no JSON form.
     """
-    rows = _meta_rows(meta)
+    rows, seal = _meta_rows(meta), Seal()
+    seal.put("meta", rows)
     _claim(path, overwrite)
     try:
         with closing(schema.connect_to_write(path, schema.READ_TIMEOUT_SECONDS, False)) as new:
             new.execute("BEGIN IMMEDIATE")
             schema.create(new)
             new.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+            seal.write(new)
             new.execute("COMMIT")
     except sqlite3.Error as error:
         path.unlink(missing_ok=True)
         raise RecordingError(f"cannot write {path}: {error}") from error
+    return seal
 
 
 def _meta_rows(meta: dict[str, Any]) -> list[tuple[str, str]]:

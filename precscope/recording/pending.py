@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from precscope.facts import StepRecord, UpdateWindow, Window
 from precscope.recording import codec, thinning
 from precscope.recording.schema import MAX_STEPS, MAX_WINDOWS
+from precscope.recording.seal import Seal
 from precscope.recording.series import UPDATES, WINDOWS, Series
 from precscope.recording.values import Row, SqlValue
 
@@ -32,14 +33,14 @@ class PendingSeries(Generic[_Fact]):
         if len(waiting) > MAX_WINDOWS:
             waiting[:] = self.series.thin_rows(waiting)
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: sqlite3.Connection, seal: Seal) -> None:
         """Insert everything, then thin the keys that went over their bound."""
-        connection.executemany(
-            self.series.insert, (row for rows in self.rows.values() for row in rows)
-        )
+        new = [row for rows in self.rows.values() for row in rows]
+        connection.executemany(self.series.insert, new)
+        seal.add(self.series.table, new)
         for key, rows in self.rows.items():
             if self.written[key] + len(rows) > MAX_WINDOWS:
-                self.series.thin_table(connection, key)
+                self.series.thin_table(connection, key, seal)
 
     def forget(self) -> None:
         """Drop what is now safely in the file."""
@@ -70,25 +71,26 @@ class Pending:
             kept = thinning.thin_steps(list(self.steps.values()), MAX_STEPS)
             self.steps = {step.step: step for step in kept}
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Put everything into the transaction of ``connection``."""
+    def write(self, connection: sqlite3.Connection, seal: Seal) -> None:
+        """Put everything into the transaction of ``connection``, and into its seal."""
         connection.executemany(
             "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self.sites.values()
         )
-        self.windows.write(connection)
-        self.updates.write(connection)
-        self._write_steps(connection)
+        seal.put("site", self.sites.values())
+        self.windows.write(connection, seal)
+        self.updates.write(connection, seal)
+        self._write_steps(connection, seal)
         connection.executemany(
             "INSERT OR REPLACE INTO document VALUES (?, ?)", self.documents.items()
         )
+        seal.put("document", self.documents.items())
 
-    def _write_steps(self, connection: sqlite3.Connection) -> None:
-        connection.executemany(
-            "INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?)",
-            (codec.step_to_row(record) for record in self.steps.values()),
-        )
+    def _write_steps(self, connection: sqlite3.Connection, seal: Seal) -> None:
+        new = [codec.step_to_row(record) for record in self.steps.values()]
+        connection.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?)", new)
+        seal.put("step", new)
         if connection.execute("SELECT count(*) FROM step").fetchone()[0] > MAX_STEPS:
-            _thin_steps(connection)
+            _thin_steps(connection, seal)
 
     def forget(self) -> None:
         """Drop what is now safely in the file."""
@@ -98,9 +100,11 @@ class Pending:
             waiting.clear()
 
 
-def _thin_steps(connection: sqlite3.Connection) -> None:
+def _thin_steps(connection: sqlite3.Connection, seal: Seal) -> None:
     rows = connection.execute("SELECT * FROM step ORDER BY step").fetchall()
     steps = [codec.step_from_row(row) for row in rows]
     kept = {record.step for record in thinning.thin_steps(steps, MAX_STEPS)}
     dropped = [(record.step,) for record in steps if record.step not in kept]
     connection.executemany("DELETE FROM step WHERE step = ?", dropped)
+    for (step,) in dropped:
+        seal.drop("step", step)

@@ -18,15 +18,19 @@ from precscope.recording.series import UPDATES, WINDOWS
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, is_own: bool = False) -> Contents:
     """Read a Recording, a live one included.
+
+    Args:
+        path: the file.
+        is_own: whether this process wrote it: its windows were checked as they were written.
 
     Raises:
         RecordingError: no such file, not a Recording, of a newer schema, damaged, or locked.
     """
     _check_file(path)
     try:
-        return decode(_tables(path))
+        return decode(_tables(path), is_own)
     except sqlite3.Error as error:
         raise RecordingError(_explain(path, error)) from error
     except OSError as error:

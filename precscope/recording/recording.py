@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from precscope.errors import RecordingError
 from precscope.facts import Site, StepRecord, UpdateWindow, Window
 from precscope.histogram import ExponentHistogram
+from precscope.recording.codec import histogram_from_rows
 from precscope.recording.contents import Contents
-from precscope.recording.merging import merge_contents
+from precscope.recording.merging import merge_contents, of_one_run
+from precscope.recording.ranks import recordings_at
 from precscope.recording.reader import read
 from precscope.recording.series import WINDOWS
+from precscope.recording.values import Row
 
 
 class Recording:
@@ -34,11 +37,28 @@ class Recording:
 
         The file is treated as a stranger's: nothing in it is executed, every value is checked.
 
+        Args:
+            path: the file; the name without ``.rank0`` for all ranks of a distributed run,
+                merged; or the folder of either.
+
         Raises:
             RecordingError: no such file, not a Recording, written by a newer precscope,
                 damaged, or locked; one line.
         """
-        return cls(read(Path(path)), Path(path))
+        files = recordings_at(path)
+        contents = [read(file) for file in files]
+        if len(files) == 1:
+            return cls(contents[0], files[0])
+        return cls(merge_contents(of_one_run(contents)), Path(path))
+
+    @classmethod
+    def open_own(cls, path: Path) -> Recording:
+        """``open`` for the one file that this very process is writing: read without distrust.
+
+        Raises:
+            RecordingError: as ``open``.
+        """
+        return cls(read(path, is_own=True), path)
 
     @classmethod
     def from_facts(
@@ -66,9 +86,11 @@ class Recording:
         """The Recordings of all ranks of one run as one, by exact addition of counts.
 
         Sites match by name and kind; windows over the same steps add, others stay side by side
-        in order of time. A step keeps its largest gradient and the mean of the ranks' losses.
-        Updates, documents and ``meta`` come from the first rank that has them; ``meta`` also
-        gets ``ranks``, the number of Recordings.
+        in order of time. Of a parameter that ranks hold copies of, as under DDP, the first copy
+        counts; shards, as under FSDP2, add up to the whole. A step keeps its largest gradient
+        and the mean of the ranks' losses. What was not finite is told of all ranks; other
+        documents and ``meta`` come from the first rank that has them; ``meta`` also gets
+        ``ranks``, the number of Recordings.
 
         Raises:
             RecordingError: there is nothing to merge.
@@ -117,15 +139,20 @@ class Recording:
         """A stored JSON document, ``default`` if there is none of that name."""
         return self._contents.documents.get(name, default)
 
+    def with_documents(self, documents: Mapping[str, Any]) -> Recording:
+        """This snapshot with further documents; what was decoded of it stays decoded."""
+        known = {**self._contents.documents, **documents}
+        other = Recording(replace(self._contents, documents=known), self._path)
+        other._histograms = self._histograms
+        return other
+
     def windows(self, site_id: int) -> list[Window]:
         """Statistics of a site over time, in order; empty if it was never observed.
 
         Raises:
             RecordingError: no such site.
         """
-        if not 0 <= site_id < len(self.sites):
-            raise RecordingError(f"no site {site_id}: there are {len(self.sites)}")
-        return [WINDOWS.from_row(row) for row in self._contents.windows.get(site_id, ())]
+        return [WINDOWS.from_row(row) for row in self._rows(site_id)]
 
     def histogram(self, site_id: int) -> ExponentHistogram:
         """Statistics of a site over the whole run; empty if it was never observed.
@@ -134,6 +161,10 @@ class Recording:
             RecordingError: no such site.
         """
         if site_id not in self._histograms:
-            found = (window.histogram for window in self.windows(site_id))
-            self._histograms[site_id] = reduce(ExponentHistogram.merged, found, ExponentHistogram())
+            self._histograms[site_id] = histogram_from_rows(self._rows(site_id))
         return self._histograms[site_id]
+
+    def _rows(self, site_id: int) -> Sequence[Row]:
+        if not 0 <= site_id < len(self.sites):
+            raise RecordingError(f"no site {site_id}: there are {len(self.sites)}")
+        return self._contents.windows.get(site_id, ())

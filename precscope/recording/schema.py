@@ -84,6 +84,7 @@ CREATE: Final = tuple(statement.strip() for statement in _SCRIPT.split(";"))
 
 COMPLETE_NAME: Final = "precscope:complete"
 """A row of ``meta`` that says that the writer was closed."""
+COMPLETE_ROW: Final = (COMPLETE_NAME, "true")
 MARK_COMPLETE: Final = f"INSERT OR REPLACE INTO meta VALUES ('{COMPLETE_NAME}', 'true')"
 
 

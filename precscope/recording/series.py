@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 from precscope.facts import UpdateWindow, Window
 from precscope.recording import codec, thinning, values
 from precscope.recording.schema import MAX_WINDOWS
+from precscope.recording.seal import Seal
 from precscope.recording.values import Row, SqlValue
 
 _Fact = TypeVar("_Fact", Window, UpdateWindow)
@@ -63,7 +64,7 @@ class Series(Generic[_Fact]):
             for fact in thinning.thin_windows(facts, MAX_WINDOWS, self.merge)
         ]
 
-    def thin_table(self, connection: sqlite3.Connection, key: SqlValue) -> None:
+    def thin_table(self, connection: sqlite3.Connection, key: SqlValue, seal: Seal) -> None:
         """Merge the tightest neighbours of one key in the file until 128 windows are left."""
         found = connection.execute(
             f"SELECT id, first_step, last_step FROM {self.table} WHERE {self.columns[0]} = ?"
@@ -73,13 +74,17 @@ class Series(Generic[_Fact]):
         spans = [(first, last) for _, first, last in found]
         for group in thinning.tightest_groups(spans, MAX_WINDOWS):
             if len(group) > 1:
-                self._join(connection, key, [found[index][0] for index in group])
+                self._join(connection, key, [found[index][0] for index in group], seal)
 
-    def _join(self, connection: sqlite3.Connection, key: SqlValue, ids: Sequence[int]) -> None:
+    def _join(
+        self, connection: sqlite3.Connection, key: SqlValue, ids: Sequence[int], seal: Seal
+    ) -> None:
         rows = [connection.execute(f"{self.select} WHERE id = ?", (i,)).fetchone() for i in ids]
-        merged = reduce(self.merge, (self.from_row(row) for row in rows))
+        merged = self.to_row(key, reduce(self.merge, (self.from_row(row) for row in rows)))
         connection.executemany(f"DELETE FROM {self.table} WHERE id = ?", [(i,) for i in ids])
-        connection.execute(self.insert, self.to_row(key, merged))
+        connection.execute(self.insert, merged)
+        seal.remove(self.table, rows)
+        seal.add(self.table, [merged])
 
 
 def _window_to_row(key: SqlValue, window: Window) -> Row:

@@ -11,6 +11,9 @@ Row: TypeAlias = tuple[SqlValue, ...]
 
 MAX_INTEGER: Final = 1 << 53
 MAX_TEXT_LENGTH: Final = 1 << 16
+MAX_NESTING: Final = 64
+MAX_JSON_INTEGER: Final = 1 << 64
+"""Seeds have 64 bits; float64, in which numbers are drawn, goes much further."""
 
 
 def integer(value: SqlValue, low: int = 0, high: int = MAX_INTEGER) -> int:
@@ -93,7 +96,20 @@ def json_value(value: SqlValue) -> Any:
         json.dumps(decoded, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("a JSON text is nested too deeply") from None
+    _check_nesting(decoded, MAX_NESTING)
     return decoded
+
+
+def _check_nesting(value: Any, left: int) -> None:
+    """Whoever walks the value later does so by calls, of which Python allows a thousand."""
+    if isinstance(value, int) and abs(value) > MAX_JSON_INTEGER:
+        raise ValueError("a JSON text holds an integer that is too large")
+    if not isinstance(value, list | dict):
+        return
+    if not left:
+        raise ValueError("a JSON text is nested too deeply")
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_nesting(item, left - 1)
 
 
 def json_to_sql(value: object) -> str:

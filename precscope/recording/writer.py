@@ -49,7 +49,7 @@ class RecordingWriter:
         self._sites: list[Site] = []
         self._pending = Pending()
         self._closed = False
-        create_file(self._path, meta, overwrite)
+        self._seal = create_file(self._path, meta, overwrite)
 
     @property
     def path(self) -> Path:
@@ -152,10 +152,14 @@ class RecordingWriter:
         with closing(schema.connect_to_write(self._path, timeout_seconds, last)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             # Closing without a commit rolls back, and ``_pending`` still has everything.
-            self._pending.write(connection)
+            seal = self._seal.copy()
+            self._pending.write(connection, seal)
             if last:
                 connection.execute(schema.MARK_COMPLETE)
+                seal.put("meta", [schema.COMPLETE_ROW])
+            seal.write(connection)
             connection.execute("COMMIT")
+        self._seal = seal
 
     def _check_open(self) -> None:
         if self._closed:

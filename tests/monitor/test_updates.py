@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from precscope.facts import UpdateWindow
-from precscope.monitor.updates import SAMPLES, UpdateSampler
+from precscope.monitor.samples import SAMPLES
+from precscope.monitor.updates import UpdateSampler
 
 
 def sampled(weight: torch.Tensor, updates: list[torch.Tensor]) -> UpdateWindow:

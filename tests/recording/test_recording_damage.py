@@ -103,7 +103,7 @@ def test_overwritten_blocks_never_raise_anything_else(path: Path, good: bytes) -
 
 def test_what_is_not_a_file_is_named(tmp_path: Path, path: Path) -> None:
     assert refusal(path) == f"cannot read {path}: No such file or directory"
-    assert "is not a file" in refusal(tmp_path)
+    assert "is a folder without a Recording" in refusal(tmp_path)
     assert refusal(path / "under-a-missing-one").startswith("cannot read")
     assert "null" in refusal(Path("a\0b"))
     path.touch()

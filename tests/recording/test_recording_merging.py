@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from precscope.advice.blame import breaks
 from precscope.errors import RecordingError
 from precscope.facts import Site, Window
-from precscope.recording import Recording
+from precscope.recording import Recording, RecordingWriter
+from precscope.recording.ranks import rank_path
 from tests.recording import samples
 
 A, B, C = (samples.site(name) for name in "abc")
@@ -114,8 +118,124 @@ def test_a_loss_that_is_lost_on_one_rank_is_seen(losses: tuple[float, float]) ->
 def test_updates_of_a_replicated_parameter_count_once() -> None:
     both = {"w": [samples.update(0, "w")]}
     other = {"w": [samples.update(0, "w", size=9)], "v": [samples.update(0, "v")]}
-    merged = Recording.merge([Recording.from_facts(updates=u) for u in (both, other)])
+    merged = Recording.merge(
+        [
+            Recording.from_facts(updates=both),
+            Recording.from_facts(updates=other, documents={"replicas": {"w": 1, "v": 1}}),
+        ]
+    )
     assert merged.updates == {"w": [samples.update(0, "w")], "v": [samples.update(0, "v")]}
+
+
+def test_update_samples_of_shards_add_up() -> None:
+    ranks = [Recording.from_facts(updates={"w": [samples.update(0, "w")]}) for _ in range(3)]
+    (merged,) = Recording.merge(ranks).updates["w"]
+    one = samples.update(0, "w")
+    assert (merged.steps, merged.sampled) == (one.steps, 3 * one.sampled)
+    assert merged.single[0].dot == 3 * one.single[0].dot
+
+
+@pytest.mark.parametrize(
+    ("copies", "parts"),
+    [
+        ([0, 1, 2], [0]),  # DDP
+        ([1, 2, 3], [0]),  # DDP, the first rank is missing
+        ([0, 0, 1, 1], [0, 1]),  # two shards, each twice
+        ([0, 0, 0], [0, 1, 2]),  # FSDP
+    ],
+)
+def test_of_copies_one_counts_and_shards_add_up(copies: list[int], parts: list[int]) -> None:
+    weight = replace(samples.site("w"), kind="weight")
+    ranks = [
+        rank([weight, A], {0: [i], 1: [i]}, documents={"replicas": {"w": index}})
+        for i, index in enumerate(copies)
+    ]
+    merged = Recording.merge(ranks)
+    expected = Recording.merge([ranks[i] for i in parts])
+    assert merged.histogram(0).total == expected.histogram(0).total
+    assert merged.histogram(1).total == sum(r.histogram(1).total for r in ranks)
+
+
+def test_copies_of_a_model_among_several_are_known_by_its_name() -> None:
+    weight = replace(samples.site("G.w"), kind="weight")
+    documents = {"replicas G": {"w": 1}}
+    ranks = [rank([weight], {0: [1]}), rank([weight], {0: [2]}, documents=documents)]
+    assert Recording.merge(ranks).histogram(0).total == ranks[0].histogram(0).total
+
+
+def mark(step: int, *sites: tuple[str, str, int], parameter: str | None = None) -> dict[str, Any]:
+    places = [{"name": name, "kind": kind, "count": count} for name, kind, count in sites]
+    before = [{"name": sites[0][0], "kind": sites[0][1], "amax": [[step - 1, 2.0]]}]
+    return {
+        "step": step, "log2_scale": 0.0, "skipped": False, "loss_finite": not places[0]["count"],
+        "input": 0, "sites": places, "parameter": parameter, "before": before,
+    }  # fmt: skip
+
+
+def test_what_broke_on_one_rank_only_is_told_of_the_whole_run() -> None:
+    sites = [
+        replace(A, order=0),
+        replace(B, kind="weight_gradient", order=2),
+        replace(C, kind="activation_gradient", order=1),
+    ]
+    # The gradient is bad everywhere, for it was reduced; where it came from, the second rank saw.
+    follower = mark(5, ("b", "weight_gradient", 4), parameter="b")
+    origin = mark(
+        5, ("a", "activation", 1), ("c", "activation_gradient", 2), ("b", "weight_gradient", 4)
+    )
+    ranks = [
+        rank(sites, {0: [1]}, documents={"non_finite": {"count": 1, "skipped": 0, "steps": [m]}})
+        for m in (follower, origin)
+    ]
+    document = Recording.merge(ranks).document("non_finite")
+    assert document["count"] == 1
+    (joined,) = document["steps"]
+    assert [(p["name"], p["count"]) for p in joined["sites"]] == [("a", 1), ("c", 2), ("b", 8)]
+    assert joined["parameter"] == "b"
+    (broken,) = breaks(document)
+    assert (broken.origin, broken.site, broken.upstream) == ("forward", "a", "c")
+    assert broken.amax_before == 2.0
+
+
+def test_documents_of_another_form_are_left_as_they_are() -> None:
+    strange = [{"steps": 3}, {"steps": [{}]}]
+    ranks = [Recording.from_facts(documents={"non_finite": s, "coverage": []}) for s in strange]
+    assert Recording.merge(ranks).document("non_finite") == strange[0]
+
+
+def write_ranks(folder: Path, *sizes: int) -> None:
+    for number, size in enumerate(sizes):
+        meta = {"rank": number, "world_size": size}
+        with RecordingWriter(folder / f"run.rank{number}.precscope", meta) as writer:
+            writer.add_window(writer.add_site(A), samples.window(0, number))
+
+
+def test_the_ranks_of_a_run_are_found_by_its_name_and_by_its_folder(tmp_path: Path) -> None:
+    write_ranks(tmp_path, *[11] * 11)
+    for path in (tmp_path / "run.precscope", tmp_path):
+        found = Recording.open(path)
+        assert found.meta["ranks"] == 11
+        assert found.is_complete
+    assert "ranks" not in Recording.open(tmp_path / "run.rank7.precscope").meta
+    assert (tmp_path / "run.rank7.precscope") == rank_path(tmp_path / "run.precscope", 7)
+
+
+def test_a_rank_of_another_run_is_left_out_and_a_missing_one_is_noticed(tmp_path: Path) -> None:
+    write_ranks(tmp_path, 2, 2, 4, 4)
+    assert Recording.open(tmp_path).meta["ranks"] == 2
+    (tmp_path / "run.rank1.precscope").unlink()
+    left = Recording.open(tmp_path)
+    assert left.meta["ranks"] == 1
+    assert not left.is_complete
+
+
+def test_a_folder_of_several_runs_asks_for_a_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        RecordingWriter(tmp_path / f"{name}.precscope", {}).close()
+    with pytest.raises(RecordingError, match="2 Recordings of different runs: name one"):
+        Recording.open(tmp_path)
+    RecordingWriter(tmp_path / "run.precscope", {"title": "usual"}).close()
+    assert Recording.open(tmp_path).meta == {"title": "usual"}
 
 
 def test_meta_and_documents_come_from_the_first_rank_that_has_them() -> None:

@@ -1,0 +1,75 @@
+"""The steps that have ended, until a flush turns them into facts for the sink."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from precscope.monitor.marks import Marks
+from precscope.monitor.rows import RowStore
+from precscope.monitor.sink import Sink
+from precscope.monitor.sitebook import SiteBook
+from precscope.monitor.turnover import PendingStep, read_back, step_records, windows
+from precscope.monitor.updates import UpdateSampler
+
+FLUSH_SECONDS = 10.0
+
+
+class Ledger:
+    """Collects ended steps on their devices and hands them over together.
+
+    Args:
+        sink: receives the facts.
+        rows: what was counted.
+        book: the sites that the rows belong to.
+    """
+
+    def __init__(self, sink: Sink, rows: RowStore, book: SiteBook) -> None:
+        self._sink = sink
+        self._rows = rows
+        self._book = book
+        self._pending: list[PendingStep] = []
+        self._marks = Marks()
+        self._flushed_at = time.monotonic()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a step has ended since the last flush."""
+        return bool(self._pending)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the logs are full, or the last flush is ten seconds ago."""
+        full = len(self._pending) == self._rows.log_steps
+        return full or time.monotonic() - self._flushed_at > FLUSH_SECONDS
+
+    def end_step(self, step: PendingStep) -> None:
+        """Turn the rows over to the next step."""
+        self._rows.end_step(len(self._pending), step.scale)
+        self._pending.append(step)
+
+    def flush(self, samplers: Iterable[UpdateSampler], documents: Mapping[str, Any]) -> None:
+        """Hand over everything so far, with these documents, and let the sink make it durable."""
+        if self._pending:
+            self._hand_over(samplers)
+        if self._marks.count:
+            self._sink.put_document("non_finite", self._marks.document())
+        for name, document in documents.items():
+            self._sink.put_document(name, document)
+        self._sink.flush()
+        self._flushed_at = time.monotonic()
+
+    def _hand_over(self, samplers: Iterable[UpdateSampler]) -> None:
+        taken = self._rows.take(len(self._pending))
+        ended = read_back(self._pending)
+        sites = {entry.index: entry.site for entry in self._book.entries}
+        for site, window in windows(taken, ended[0][0], ended[-1][0]):
+            self._sink.add_window(site, window)
+        for record in step_records(taken, ended, sites):
+            self._sink.add_step(record)
+        self._marks.add(taken, ended, sites)
+        for sampler in samplers:
+            for update in sampler.take():
+                self._sink.add_update(update)
+        self._pending.clear()
