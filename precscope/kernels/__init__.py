@@ -12,6 +12,7 @@ import torch
 from torch.compiler import is_compiling
 
 from precscope.kernels.cpu import PARALLEL_FROM, check_row, observe_cpu, observe_many_cpu
+from precscope.kernels.device import can_share_launch, observe_many_on_device
 from precscope.kernels.merge import merge_rows
 from precscope.kernels.operator import observe_eager, observe_operator
 from precscope.kernels.row import ROW_SLOTS, new_rows, to_histogram
@@ -46,8 +47,9 @@ def observe(tensor: torch.Tensor, row: torch.Tensor) -> None:
 def observe_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> None:
     """Add each tensor's statistics to the row beside it: ``observe`` for every pair, but faster.
 
-    The contiguous CPU tensors of one dtype take one foreign call together; all others, and those
-    large enough for several threads, are observed one by one afterwards. A row may occur more than once.
+    The contiguous CPU tensors of one dtype take one foreign call together, the dense CUDA tensors of
+    one dtype one launch; all others, and those on the CPU that are large enough for several
+    threads, are observed one by one afterwards. A row may occur more than once.
 
     Args:
         tensors: floating point, any shapes, layouts and devices; never changed.
@@ -57,23 +59,26 @@ def observe_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) 
         TypeError: as for ``observe``. Which of the other tensors have been observed is not said.
         ValueError: not as many rows as tensors.
     """
-    groups: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
-    others: list[tuple[torch.Tensor, torch.Tensor]] = []
+    groups: dict[tuple[torch.device, torch.dtype], tuple[list[torch.Tensor], list[torch.Tensor]]]
+    groups, others = {}, []
     together = not is_compiling()
     for tensor, row in zip(tensors, rows, strict=True):
-        if together and _is_plain(tensor):
-            check_row(row)
-            group = groups.setdefault(tensor.dtype, ([], []))
+        if together and (_is_plain(tensor, row) or can_share_launch(tensor, row)):
+            group = groups.setdefault((tensor.device, tensor.dtype), ([], []))
             group[0].append(tensor)
             group[1].append(row)
         else:
             others.append((tensor, row))
-    for group in groups.values():
-        observe_many_cpu(*group)
+    for (device, _), group in groups.items():
+        (observe_many_cpu if device.type == "cpu" else observe_many_on_device)(*group)
     for tensor, row in others:
         observe(tensor, row)
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    dense = tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous()
-    return dense and tensor.numel() < PARALLEL_FROM and tensor.data_ptr() != 0
+def _is_plain(tensor: torch.Tensor, row: torch.Tensor) -> bool:
+    if not tensor.is_cpu or tensor.numel() >= PARALLEL_FROM or tensor.layout is not torch.strided:
+        return False
+    if not tensor.is_contiguous() or tensor.data_ptr() == 0:
+        return False
+    check_row(row)
+    return True

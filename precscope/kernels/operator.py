@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from precscope.kernels.cpu import observe_cpu
-from precscope.kernels.fallback import observe_fallback
+from precscope.kernels.device import observe_on_device
 
 
 def observe_eager(tensor: torch.Tensor, row: torch.Tensor) -> None:
@@ -25,7 +25,7 @@ def observe_eager(tensor: torch.Tensor, row: torch.Tensor) -> None:
     elif row.is_cpu:
         observe_cpu(tensor.detach().cpu(), row)
     else:
-        observe_fallback(tensor, row)
+        observe_on_device(tensor, row)
 
 
 @torch.library.custom_op("precscope_v1::observe", mutates_args={"row"})

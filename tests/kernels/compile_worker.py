@@ -1,0 +1,76 @@
+"""Compile the kernels for GPUs that are not here, and print what came of it as JSON.
+
+In a process of its own: Triton decides once, at its import, whether it interprets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from precscope.kernels import triton_kernel as kernels
+
+POINTERS = {0: "*i32", 1: "*i16", 2: "*i16"}
+WARP_THREADS = 32
+
+
+def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, int]]]:
+    found = {}
+    for kind, pointer in POINTERS.items():
+        fixed = {"KIND": kind, "WIDTH": kernels.TILE}
+        types = dict.fromkeys(fixed, "constexpr")
+        one = {"source": pointer, "size": "i64", "row": "*i64", **types}
+        found[f"observe_one {kind}"] = (kernels.observe_one, one, fixed)
+        found[f"observe_jobs {kind}"] = (kernels.observe_jobs, {"jobs": "*i64", **types}, fixed)
+    codes = {"source": "*u8", "size": "i64", "codes": "*i64", "WIDTH": "constexpr"}
+    found["count_codes"] = (kernels.count_codes, codes, {"WIDTH": kernels.TILE})
+    return found
+
+
+def stack_bytes(cubin: bytes) -> int | None:
+    """Registers that did not fit, as the disassembler of the wheel tells; None without it."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.exists():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        told = subprocess.run(
+            [tool, "--dump-resource-usage", path], capture_output=True, text=True, check=False
+        )
+    found = re.search(r"STACK:(\d+)", told.stdout)
+    return int(found[1]) if found else None
+
+
+def main() -> None:
+    results = {}
+    for capability in map(int, sys.argv[1:]):
+        for name, (function, signature, fixed) in cases().items():
+            if capability < 90 and not name.endswith(("one 1", "codes")):
+                continue
+            source = ASTSource(fn=function, signature=signature, constexprs=fixed)
+            compiled = triton.compile(
+                source,
+                target=GPUTarget("cuda", capability, WARP_THREADS),
+                options={"num_warps": kernels.WARPS},
+            )
+            cubin = compiled.asm["cubin"]
+            results[f"sm_{capability} {name}"] = {
+                "cubin_bytes": len(cubin),
+                "stack_bytes": stack_bytes(cubin),
+                "shared_bytes": compiled.metadata.shared,
+            }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

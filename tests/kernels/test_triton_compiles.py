@@ -1,0 +1,52 @@
+"""The kernels compile to machine code for Ampere and Hopper, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="the CUDA kernel needs triton, which is for Linux on x86-64")
+
+REPOSITORY = Path(__file__).parents[2]
+SHARED_BYTES_OF_A_PROCESSOR = 160 * 1024
+NAMES = [
+    *(f"sm_90 {kernel} {kind}" for kernel in ("observe_one", "observe_jobs") for kind in range(3)),
+    "sm_90 count_codes",
+    "sm_80 observe_one 1",
+    "sm_80 count_codes",
+]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int | None]]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("TRITON_INTERPRET", None)
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    worker = Path(__file__).with_name("compile_worker.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", worker, "90", "80"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, int | None]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_every_kernel_is_compiled(compiled: dict[str, dict[str, int | None]]) -> None:
+    assert sorted(compiled) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_fits_the_device(name: str, compiled: dict[str, dict[str, int | None]]) -> None:
+    found = compiled[name]
+    assert found["cubin_bytes"]
+    assert found["stack_bytes"] in (0, None), "registers are spilled to memory"
+    assert (found["shared_bytes"] or 0) * 4 < SHARED_BYTES_OF_A_PROCESSOR
