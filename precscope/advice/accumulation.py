@@ -131,10 +131,16 @@ def _number(error: float | None) -> str:
 
 
 def worst_first(sums: Sequence[SumAdvice]) -> list[SumAdvice]:
-    """By verdict, then by error; a sum that overflows has the largest."""
-    return sorted(
-        sums, key=lambda s: (NEEDS.index(s.verdict), -(s.error if s.error is not None else 1e300))
-    )
+    """By verdict, then by error; a sum that overflows has the largest.
+
+    The gradient norm comes last of its verdict: a training that clips nothing never adds it up.
+    """
+
+    def rank(found: SumAdvice) -> tuple[int, bool, float]:
+        error = found.error if found.error is not None else float("inf")
+        return NEEDS.index(found.verdict), found.facts["operator"] == "norm", -error
+
+    return sorted(sums, key=rank)
 
 
 def native_harm(sums: Sequence[SumAdvice]) -> list[SumAdvice]:

@@ -62,28 +62,58 @@ class Arbitration:
 
 
 def arbitrate(document: Mapping[str, Any] | None) -> Arbitration | None:
-    """Judge the stored probe ``{"batches", "floor_log2s", "errors": {k: {parameter: error}}}``.
+    """Judge the stored probe ``{"batches", "stages": [{"floor_log2s", "errors"}]}``.
 
-    Several stages of a run are merged beforehand by taking the worst error. A scale at which no
-    parameter had a gradient to compare is no evidence, neither for it nor against it.
+    ``errors`` is ``{k: {parameter: error}}``. An error is held against the floor of its own stage:
+    batches differ by more than scales do. Of several stages the worst excess counts. A document
+    without ``stages`` is one stage itself. A scale at which no parameter had a gradient to compare
+    is no evidence, neither for it nor against it.
     """
-    if not document or not document.get("errors"):
+    stages = [_stage(part) for part in (document or {}).get("stages", [document]) if part]
+    stages = [stage for stage in stages if stage.errors]
+    if document is None or not stages:
         return None
-    errors = {int(k): dict(v) for k, v in document["errors"].items()}
-    safe = [int(k) for k in document["floor_log2s"]]
-    floors = _floors([errors[k] for k in safe if k in errors])
-    points = tuple(_point(k, errors[k], floors) for k in sorted(errors) if errors[k])
-    minimum, parameter = _smallest_sufficient([p for p in points if p.log2_scale <= max(safe)])
-    telling = [f for f in floors.values() if f < 0.5]
+    points = _worst_of([point for stage in stages for point in stage.points()])
+    top = max(stages[-1].safe)
+    minimum, parameter = _smallest_sufficient([p for p in points if p.log2_scale <= top])
+    floors = [floor for stage in stages for floor in stage.floors.items()]
+    broken = [overflow_log2(stage.errors) for stage in stages]
     return Arbitration(
         minimum,
         parameter,
-        max(telling, default=None),
+        max((floor for _, floor in floors if floor < LOST_ERROR), default=None),
         points,
         int(document.get("batches", 0)),
-        overflow_log2(errors),
-        tuple(p for p, floor in floors.items() if floor >= LOST_ERROR),
+        min((k for k in broken if k is not None), default=None),
+        tuple(dict.fromkeys(name for name, floor in floors if floor >= LOST_ERROR)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One look at the gradients: errors by scale and parameter, and the floors among them."""
+
+    errors: dict[int, dict[str, float | None]]
+    safe: list[int]
+    floors: dict[str, float]
+
+    def points(self) -> list[ErrorPoint]:
+        return [_point(k, row, self.floors) for k, row in self.errors.items() if row]
+
+
+def _stage(part: Mapping[str, Any]) -> _Stage:
+    errors = {int(k): dict(row) for k, row in (part.get("errors") or {}).items()}
+    safe = [int(k) for k in part.get("floor_log2s", ())]
+    return _Stage(errors, safe, _floors([errors[k] for k in safe if k in errors]))
+
+
+def _worst_of(points: list[ErrorPoint]) -> tuple[ErrorPoint, ...]:
+    worst: dict[int, ErrorPoint] = {}
+    for point in points:
+        known = worst.get(point.log2_scale)
+        if known is None or point.excess > known.excess:
+            worst[point.log2_scale] = point
+    return tuple(worst[k] for k in sorted(worst))
 
 
 def overflow_log2(errors: Mapping[int, Mapping[str, float | None]]) -> int | None:

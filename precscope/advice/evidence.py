@@ -9,7 +9,7 @@ from precscope.advice.headroom import Headroom, headroom
 from precscope.advice.loss_scale import screen_minimum
 from precscope.advice.master_weights import ParameterRetention, parameter_retention
 from precscope.advice.noise import cancelled_parameters
-from precscope.advice.screen import GradientSite, gradient_sites
+from precscope.advice.screen import GradientSite, gradient_sites, is_half_gradient
 from precscope.facts import Site
 from precscope.histogram import ExponentHistogram
 from precscope.recording import Recording
@@ -29,7 +29,8 @@ class Evidence:
     @cached_property
     def gradients(self) -> list[GradientSite]:
         """Gradient sites that FP16 would store in half."""
-        return gradient_sites(self.sites)
+        half = [(i, s) for i, s in enumerate(self.recording.sites) if is_half_gradient(s)]
+        return gradient_sites([(s, self.recording.histogram(i)) for i, s in half])
 
     @property
     def sites_in_order_of_failure(self) -> list[tuple[Site, ExponentHistogram]]:

@@ -80,7 +80,7 @@ def choose_formats(
 def _choose(module: _Module, recipe: Recipe) -> tuple[Choice, str]:
     half = [h for s, h in module.forward if at_risk(s)]
     if not half:
-        return "fp32", "autocast computes it in FP32"
+        return "fp32", "FP16 weights or not, autocast computes it in FP32"
     top = max(h.amax for h in half)
     if any(h.nans or h.infinities for h in half):
         return "fp32", "it holds NaN or infinity already in FP32"

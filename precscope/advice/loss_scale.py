@@ -73,7 +73,21 @@ def advise_loss_scale(
     maximum_site: str | None,
     arbitration: Arbitration | None,
 ) -> LossScaleAdvice:
-    """Put screen, headroom and arbiter together.
+    """``judge_loss_scale`` with the curve drawn: what every scale would do to the gradients."""
+    advice = judge_loss_scale(sites, room, maximum_site, arbitration)
+    if advice.verdict == "unknown":
+        return advice
+    curve = tuple(screen_point(sites, k) for k in range(CURVE_FROM, CURVE_TO + 1))
+    return replace(advice, curve=curve)
+
+
+def judge_loss_scale(
+    sites: list[GradientSite],
+    room: Headroom | None,
+    maximum_site: str | None,
+    arbitration: Arbitration | None,
+) -> LossScaleAdvice:
+    """Put screen, headroom and arbiter together; the curve stays empty.
 
     Args:
         sites: gradient sites at risk, with histograms at true scale.
@@ -98,7 +112,7 @@ def advise_loss_scale(
         maximum_site=maximum_site,
         screen_minimum_log2=screened[0],
         reason=how,
-        curve=tuple(screen_point(sites, k) for k in range(CURVE_FROM, CURVE_TO + 1)),
+        curve=(),
     )
 
 

@@ -45,7 +45,7 @@ def advised_recipe(
         master_weights=need != "not_needed",
         loss_scaling=scaling,
         scaler="none" if scaling.kind == "none" else "precscope",
-        fp32_modules=_fp32_modules(findings, sites, tried),
+        fp32_modules=overflowing_modules(findings, sites, tried),
     )
 
 
@@ -78,9 +78,10 @@ def _scaling(advice: LossScaleAdvice) -> LossScaling:
     )
 
 
-def _fp32_modules(
-    findings: list[Finding], sites: list[Site], tried: Sequence[str]
+def overflowing_modules(
+    findings: list[Finding], sites: list[Site], tried: Sequence[str] = ()
 ) -> tuple[str, ...]:
+    """Modules that the range findings want in FP32, and those found by trying, once each."""
     owners = {site.name: module_of(site) for site in sites}
     names = [owners.get(str(f.site), "") for f in findings if _needs_fp32(f)]
     return tuple(dict.fromkeys(name for name in (*names, *tried) if name and name != "(root)"))

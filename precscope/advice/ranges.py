@@ -27,7 +27,7 @@ HEADROOM_BITS = 1.0
 
 
 def range_findings(sites: list[tuple[Site, ExponentHistogram]]) -> list[Finding]:
-    """Findings for every forward site (activation or weight) that FP16 autocast stores in half."""
+    """Findings for every forward site (activation or weight) that mixed precision stores in half."""
     findings = []
     for site, histogram in sites:
         if site.kind in ("activation", "weight") and (at_risk(site) or _is_bad(histogram)):
@@ -138,14 +138,14 @@ def range_verdict(findings: list[Finding], sites_at_risk: int) -> Verdict:
     ]
     if not sites_at_risk:
         return Verdict(
-            "range", "ok", "FP16 autocast stores no observed activation or weight in half."
+            "range", "ok", "Mixed precision stores no observed activation or weight in half."
         )
     if not relevant:
         return Verdict(
             "range",
             "ok",
-            f"Activations and weights fit FP16: none of {sites_at_risk} sites that autocast "
-            "stores in half overflows or loses more than 0.1 % of sum |x|.",
+            f"Activations and weights fit FP16: none of {sites_at_risk} sites stored "
+            "in half overflows or loses more than 0.1 % of sum |x|.",
         )
     worst = relevant[0]
     names = ", ".join(dict.fromkeys(str(f.site) for f in relevant[:3]))

@@ -48,7 +48,12 @@ class ScreenPoint:
 
 def gradient_sites(sites: list[tuple[Site, ExponentHistogram]]) -> list[GradientSite]:
     """The gradient sites that FP16 stores in half and that hold a finite non-zero value."""
-    return [(s, h) for s, h in sites if s.kind in GRADIENT_KINDS and at_risk(s) and h.nonzero > 0]
+    return [(s, h) for s, h in sites if is_half_gradient(s) and h.nonzero > 0]
+
+
+def is_half_gradient(site: Site) -> bool:
+    """Whether it is a gradient that FP16 stores in half."""
+    return site.kind in GRADIENT_KINDS and at_risk(site)
 
 
 def site_minimum(histogram: ExponentHistogram, maximum_log2: int | None) -> int:

@@ -13,7 +13,8 @@ def script_findings(document: Mapping[str, Any] | None) -> list[Finding]:
 
     Args:
         document: ``mixed``: what the script uses by itself, None for nothing; ``failed``: why it
-            could not be run with a recipe, by the recipe's name.
+            could not be run with a recipe, by the recipe's name; ``not_run``: recipes that were
+            not tried, with the reason.
     """
     if not document:
         return []
@@ -21,7 +22,10 @@ def script_findings(document: Mapping[str, Any] | None) -> list[Finding]:
     found = [_mixed(mixed)] if isinstance(mixed, Mapping) else []
     failed = document.get("failed")
     reasons = failed if isinstance(failed, Mapping) else {}
-    return [*found, *(_failed(str(name), str(why)) for name, why in reasons.items())]
+    found += [_failed(str(name), str(why)) for name, why in reasons.items()]
+    left_out = document.get("not_run")
+    entries = left_out if isinstance(left_out, list) else []
+    return found + [_not_run(entry) for entry in entries if isinstance(entry, Mapping)]
 
 
 def _mixed(mixed: Mapping[str, Any]) -> Finding:
@@ -50,4 +54,18 @@ def _failed(recipe: str, why: str) -> Finding:
         "look for values that the script converts, compares or checks itself",
         "",
         {"recipe": recipe, "error": why},
+    )
+
+
+def _not_run(entry: Mapping[str, Any]) -> Finding:
+    recipes = ", ".join(map(str, entry.get("recipes") or ()))
+    reason = str(entry.get("reason"))
+    return Finding(
+        "script_recipes_not_run",
+        "ok",
+        None,
+        f"The script was not run with {recipes}: {reason}.",
+        "",
+        "",
+        {"recipes": recipes, "reason": reason},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from precscope.advice.evidence import Evidence
-from precscope.advice.loss_scale import advise_loss_scale
+from precscope.advice.loss_scale import judge_loss_scale
 from precscope.probes.accumulation import measure_accumulation
 from precscope.recording import Recording
 from precscope.workload import Session
@@ -18,7 +18,7 @@ def probe_log2_scale(recording: Recording) -> int:
     gradients that are merely small. Where no single scale works, the largest safe one.
     """
     evidence = Evidence(recording)
-    advice = advise_loss_scale(
+    advice = judge_loss_scale(
         evidence.gradients, evidence.headroom(), evidence.headroom_site(), evidence.arbitration()
     )
     top = advice.maximum_log2 or 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from precscope.analysis.options import AnalysisOptions
+from precscope.analysis.plain_steps import plain_step
 from precscope.monitor import Monitor
 from precscope.monitor.sink import NullSink
 from precscope.probes.cost import measure_cost
@@ -53,10 +54,10 @@ def _rounds(step: Callable[[], None]) -> int:
 
 
 def _stepper(session: Session, batches: Iterator[Any]) -> Callable[[], None]:
+    take_step = plain_step(session)
+
     def step() -> None:
-        session.optimizer.zero_grad(set_to_none=True)
-        session.loss(next(batches)).backward()
-        session.optimizer.step()
+        take_step(next(batches))
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
 

@@ -16,7 +16,7 @@ from precscope.analysis.cost import observation_cost
 from precscope.analysis.gradient_probe import GradientProbe
 from precscope.analysis.observe import observe, probe_steps
 from precscope.analysis.options import AnalysisOptions, Progress
-from precscope.analysis.range_probe import probe_range
+from precscope.analysis.range_probe import probe_range, wanted_in_fp32
 from precscope.analysis.verify import recipes_to_train, verify, with_alternatives
 from precscope.environment import choose_device, environment
 from precscope.recipe import Recipe
@@ -106,21 +106,21 @@ class _StageProbe:
     def __call__(self, session: Session, batches: list[Any]) -> None:
         self._writer.flush()
         with self._timed("gradients"):
-            so_far = Recording.open(self._path)
+            so_far = Recording.open_own(self._path)
             self._probe(session, batches, so_far, is_last=self._stages_left == 1)
         self._put("gradient_probe", self._probe.document())
         self._stages_left -= 1
         if self._stages_left == 0:
-            self._last_stage(session, batches[-1])
+            probed = so_far.with_documents({"gradient_probe": self._probe.document()})
+            self._last_stage(session, batches[-1], probed)
         self._put("probe_seconds", self._seconds)
 
-    def _last_stage(self, session: Session, batch: Any) -> None:
-        recipe = advise(Recording.open(self._path)).recipe
+    def _last_stage(self, session: Session, batch: Any, so_far: Recording) -> None:
         with self._timed("range"):
-            found = probe_range(session, batch, recipe.fp32_modules)
+            found = probe_range(session, batch, wanted_in_fp32(so_far))
         self._put("range_probe", found)
         with self._timed("accumulation"):
-            sums = probe_accumulation(session, batch, Recording.open(self._path))
+            sums = probe_accumulation(session, batch, so_far)
         self._put("accumulation", sums)
 
     def _put(self, name: str, document: Any) -> None:

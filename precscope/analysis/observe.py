@@ -9,17 +9,26 @@ from typing import Any
 import torch
 
 from precscope.analysis.options import AnalysisOptions, Progress
+from precscope.analysis.plain_steps import plain_step
 from precscope.arithmetic.storage import convertible_parameters
 from precscope.monitor import Monitor, Schedule
 from precscope.probes.autocast_dtypes import autocast_dtypes
 from precscope.recording import RecordingWriter
-from precscope.workload import Session, Workload, check_first_loss
+from precscope.workload import Session, SteppingSession, Workload, check_first_loss
 
 WINDOWS = 16
 """Windows of statistics that an analysis aims at: enough to see drift, few enough to draw."""
 
 PROBE_BATCHES = 2
 """Batches per probed stage of the training."""
+
+PROBE_LIMITS = {
+    "losses of step() after its first update": "probes of scales, ranges and sums take no step:"
+    " they see every loss at the weights from before it, several losses of one optimizer added up",
+    "the model's input": "step() calls parts of the model: what it hands them is not watched as"
+    " an input",
+}
+"""What is not seen of a workload with several losses, and why."""
 
 Probe = Callable[[Session, list[Any]], None]
 
@@ -60,7 +69,18 @@ def observe(
     )
     with monitor:
         _train(session, monitor, options.steps, probe, progress)
+    if isinstance(session, SteppingSession):
+        writer.put_document("coverage", with_probe_limits(monitor.coverage()))
+        writer.flush()
     return monitor.memory_bytes
+
+
+def with_probe_limits(coverage: dict[str, Any]) -> dict[str, Any]:
+    """The coverage of a workload with several losses, with what the probes cannot see of it."""
+    skipped = [
+        {"what": what, "reason": reason, "count": 1} for what, reason in PROBE_LIMITS.items()
+    ]
+    return {**coverage, "tensors_skipped": [*coverage["tensors_skipped"], *skipped]}
 
 
 def _dtypes(session: Session) -> dict[tuple[str, str], str]:
@@ -74,6 +94,7 @@ def _train(
     batches = session.batches()
     recent: deque[Any] = deque(maxlen=PROBE_BATCHES)
     stages = probe_steps(steps)
+    take_step = plain_step(session, monitor.record_loss)
     for step in range(steps):
         batch = next(batches)
         recent.append(batch)
@@ -81,9 +102,5 @@ def _train(
             monitor.flush()
             with monitor.paused():
                 probe(session, list(recent))
-        session.optimizer.zero_grad(set_to_none=True)
-        loss = session.loss(batch)
-        monitor.record_loss(loss)
-        loss.backward()
-        session.optimizer.step()
-        progress.advance(step + 1, f"loss {float(loss.detach()):.4g}")
+        loss = take_step(batch)
+        progress.advance(step + 1, f"loss {float(loss):.4g}")

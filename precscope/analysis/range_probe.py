@@ -14,15 +14,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from precscope.advice.evidence import Evidence
+from precscope.advice.policy import overflowing_modules
+from precscope.advice.ranges import range_findings
 from precscope.arithmetic import half_on_cpu
 from precscope.arithmetic.storage import half_stored
 from precscope.monitor.tensors import floating_tensors
 from precscope.probes.isolated import isolated
+from precscope.recording import Recording
 from precscope.training.fp32_modules import Fp32Modules
 from precscope.workload import Session
 
 MAX_MODULES = 32
 """A model that needs more islands than this is better trained in BF16."""
+
+
+def wanted_in_fp32(recording: Recording) -> tuple[str, ...]:
+    """Modules that the histograms alone want in FP32."""
+    sites = Evidence(recording).sites
+    return overflowing_modules(range_findings(sites), [site for site, _ in sites])
 
 
 def probe_range(session: Session, batch: Any, fp32_modules: tuple[str, ...]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def measured_steps(steps: int) -> tuple[int, ...]:
 
 
 class RememberingSession:
-    """A session that keeps the last batch whose loss was asked for."""
+    """A session that keeps the last batch that it gave."""
 
     def __init__(self, session: TrainableSession) -> None:
         self._session = session
@@ -48,11 +48,12 @@ class RememberingSession:
 
     def batches(self) -> Iterator[Any]:
         """As the session's."""
-        return self._session.batches()
+        for batch in self._session.batches():
+            self.batch = batch
+            yield batch
 
     def loss(self, batch: Any) -> torch.Tensor:
         """As the session's."""
-        self.batch = batch
         return self._session.loss(batch)
 
     def evaluate(self) -> dict[str, float]:

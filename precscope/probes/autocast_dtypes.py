@@ -21,8 +21,12 @@ from precscope.monitor.sitebook import dtype_name
 from precscope.probes.isolated import isolated
 
 
-class _CastParameters(TorchDispatchMode):
-    """Notes which parameters are converted, and to what: autocast casts at the operator."""
+class CastParameters(TorchDispatchMode):
+    """Notes which parameters are converted, and to what: autocast casts at the operator.
+
+    Attributes:
+        dtypes: name of the dtype by name of the parameter, of those that were converted.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,7 +58,7 @@ def autocast_dtypes(
         device_type: ``"cpu"`` or ``"cuda"``.
     """
     sink = NullSink()
-    with isolated(model), half_stored(model), _CastParameters(model) as casts, half_on_cpu():
+    with isolated(model), half_stored(model), CastParameters(model) as casts, half_on_cpu():
         kinds = ("activation", "activation_gradient")
         with Monitor(model, None, sink, kinds=kinds, window_steps=1):
             with torch.autocast(device_type, dtype=torch.float16):

@@ -103,13 +103,14 @@ def _one_batch(
     with random_streams_kept():
         loss_of(batch).backward()
     exact = _take_gradients(model)
-    for name, gradient in exact.items():
-        errors.squares[name] = errors.squares.get(name, 0.0) + float(gradient.square().sum())
-    with half_stored(model, keep), half_on_cpu():
-        with torch.autocast(device_type, dtype=torch.float16):
+    for name, square in zip(exact, _sums_of_squares(list(exact.values())), strict=True):
+        errors.squares[name] = errors.squares.get(name, 0.0) + square
+    with half_stored(model, keep):
+        with half_on_cpu(), torch.autocast(device_type, dtype=torch.float16):
             loss = loss_of(batch)
         for k in scales:
-            (loss.float() * 2.0**k).backward(retain_graph=k != scales[-1])
+            with half_on_cpu():
+                (loss.float() * 2.0**k).backward(retain_graph=k != scales[-1])
             _add_differences(exact, _take_gradients(model), k, errors)
 
 
@@ -129,10 +130,21 @@ def _add_differences(
     errors: GradientErrors,
 ) -> None:
     sums = errors.differences[log2_scale]
-    for name, gradient in exact.items():
-        found = half.get(name)
-        shadow = torch.zeros_like(gradient) if found is None else found * 2.0**-log2_scale
-        difference = float((shadow - gradient).square().sum())
+    differences = [_difference(half.get(name), g, log2_scale) for name, g in exact.items()]
+    for name, square in zip(exact, _sums_of_squares(differences), strict=True):
         # NaN and inf both say that this scale overflows.
-        difference = difference if difference == difference else float("inf")
-        sums[name] = sums.get(name, 0.0) + difference
+        sums[name] = sums.get(name, 0.0) + (square if square == square else float("inf"))
+
+
+def _difference(half: torch.Tensor | None, exact: torch.Tensor, log2_scale: int) -> torch.Tensor:
+    """``exact - half / 2^log2_scale``; a gradient that never came is zero."""
+    return exact if half is None else torch.sub(exact, half, alpha=2.0**-log2_scale)
+
+
+def _sums_of_squares(tensors: list[torch.Tensor]) -> list[float]:
+    """Sum of squares of each float64 tensor, fetched from the device at once."""
+    if not tensors:
+        return []
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    sums: list[float] = torch.stack([torch.dot(values, values) for values in flat]).tolist()
+    return sums

@@ -100,17 +100,21 @@ def _scaler_arguments(recipe: Recipe) -> str:
 
 def _trainer_code(recipe: Recipe, is_named: bool) -> str:
     if is_named:
-        names, argument = "MixedPrecision", f'"{recipe.name}"'
-    else:
-        argument = _constructor(recipe)
-        names = "LossScaling, " if "LossScaling(" in argument else ""
-        names += "MixedPrecision, Recipe"
-    loop = _TRAINER_LOOP.format(recipe=argument)
-    return f"from precscope.training import {names}\n\n{loop}"
+        loop = _TRAINER_LOOP.format(recipe=f'"{recipe.name}"')
+        return f"from precscope.training import MixedPrecision\n\n{loop}"
+    written = _constructor(recipe, lines=True)
+    names = "LossScaling, " if "LossScaling(" in written else ""
+    loop = f"recipe = {written}\n{_TRAINER_LOOP.format(recipe='recipe')}"
+    return f"from precscope.training import {names}MixedPrecision, Recipe\n\n{loop}"
 
 
-def _constructor(value: Any) -> str:
-    """``Recipe(...)`` or ``LossScaling(...)`` with the fields that differ from their defaults."""
+def _constructor(value: Any, lines: bool = False) -> str:
+    """``Recipe(...)`` or ``LossScaling(...)`` with the fields that differ from their defaults.
+
+    Args:
+        value: the recipe or its scaling.
+        lines: whether each field has a line of its own.
+    """
     default = type(value)("") if type(value).__name__ == "Recipe" else type(value)()
     arguments = []
     for field in fields(value):
@@ -118,4 +122,5 @@ def _constructor(value: Any) -> str:
         if item != getattr(default, field.name):
             is_fact = hasattr(item, "__dataclass_fields__")
             arguments.append(f"{field.name}={_constructor(item) if is_fact else repr(item)}")
-    return f"{type(value).__name__}({', '.join(arguments)})"
+    inside = "".join(f"\n    {a}," for a in arguments) + "\n" if lines else ", ".join(arguments)
+    return f"{type(value).__name__}({inside})"

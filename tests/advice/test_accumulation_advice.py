@@ -139,6 +139,17 @@ def test_only_modules_that_half_computes_are_moved_and_only_for_fp16_accumulator
     assert "FP32 accumulation" not in recipe.description
 
 
+def test_the_gradient_norm_never_leads_because_only_clipping_adds_it_up() -> None:
+    sums = judged(
+        lossy("(root)", "gradient norm", family="reduction", operator="norm"),
+        fact("mlp", "weight gradient", errors_fp16=0.4),
+    )
+    verdict = accumulation_verdict(sums)
+    assert {s.verdict for s in sums} == {"fp32_required"}
+    assert verdict is not None
+    assert "worst is mlp · weight gradient" in verdict.sentence
+
+
 def test_the_advised_recipe_accumulates_in_fp32_and_moves_nothing_for_it() -> None:
     sites = [("head", "activation_gradient", [2.0**-20])]
     document = {"sites": [lossy("head", "weight gradient")]}
@@ -256,7 +267,7 @@ def test_range_against_rounding_decides_the_format_of_a_module() -> None:
 
 def test_what_autocast_leaves_in_fp32_stays_there() -> None:
     found = choices(build_result(recording([("norm", "activation", [1e6])], "float32")))
-    assert found == {"norm": ("fp32", "autocast computes it in FP32")}
+    assert found == {"norm": ("fp32", "FP16 weights or not, autocast computes it in FP32")}
 
 
 def test_no_possible_loss_scale_makes_it_bf16() -> None:

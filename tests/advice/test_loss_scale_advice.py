@@ -143,6 +143,22 @@ def test_noise_at_every_scale_is_no_reason_to_scale() -> None:
     assert found.floor == 1e-3
 
 
+def test_each_stage_is_held_against_its_own_floor() -> None:
+    early = {"floor_log2s": [13], "errors": {"0": {"p": 0.036}, "13": {"p": 0.036}}}
+    late = {"floor_log2s": [11], "errors": {"-4": {"p": 8e-3}, "0": {"p": 8e-3}, "11": {"p": 8e-3}}}
+    found = arbitrate({"batches": 3, "stages": [early, late]})
+    assert found is not None
+    assert (found.minimum_log2, found.floor, found.batches) == (-4, 0.036, 3)
+
+
+def test_the_worst_stage_decides_about_a_scale() -> None:
+    early = {"floor_log2s": [13], "errors": {"0": {"p": 0.5}, "13": {"p": 1e-3}}}
+    late = {"floor_log2s": [12], "errors": {"0": {"p": 1e-3}, "5": {"p": 1e-3}, "12": {"p": 1e-3}}}
+    found = arbitrate({"batches": 3, "stages": [early, late]})
+    assert found is not None
+    assert (found.minimum_log2, found.minimum_parameter) == (5, "p")
+
+
 def test_the_arbiter_overrules_the_screen() -> None:
     probe = document({-3: {"p": 0.5}, 0: {"p": 1e-3}, 6: {"p": 1e-3}, 20: {"p": 1e-3}}, 20)
     made = recording([("head", "activation_gradient", [2.0**-30])], gradient_probe=probe)

@@ -101,7 +101,7 @@ def test_the_loss_scale_was_decided_by_a_real_backward(analysis: Any) -> None:
     _, result, _ = analysis
     advice = result["loss_scale"]
     assert advice["verdict"] == "not_needed"
-    assert advice["probe_batches"] == 4
+    assert advice["probe_batches"] == 3
     tried = [p for p in advice["curve"] if p["gradient_error"] is not None]
     assert len(tried) >= 4
     assert advice["minimum_log2"] <= 0 < advice["maximum_log2"]

@@ -75,7 +75,7 @@ FAULTS = {
         ranges, "L1_FLUSHED_LIMIT", 1.0, "weights-below-the-subnormals"
     ),
     "no module kept in FP32": Fault(
-        policy, "_fp32_modules", lambda *_: (), "overflow-before-a-norm"
+        policy, "overflowing_modules", lambda *_: (), "overflow-before-a-norm"
     ),
     "statistics of skipped steps kept": Fault(
         BatchStatistics, "restore", lambda self: None, "a-skipped-step-never-was"
