@@ -1,4 +1,8 @@
-"""What happens to a loss before backward and to its gradients after it: three ways."""
+"""What happens to a loss before backward and to its gradients after it: three ways.
+
+One scale serves all optimizers of a trainer. Each of them skips its own update if a gradient of
+its own is not finite; the scale moves once, at the end of the step, by what all of them found.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ UNNAMED = "(unnamed)"
 
 
 class GradientScaling(Protocol):
-    """Scale a loss, unscale the gradients of the optimizer's parameters, step or skip."""
+    """Scale a loss, unscale the gradients of an optimizer's parameters, step it or skip."""
 
     @property
     def log2_scale(self) -> float | None:
@@ -35,16 +39,19 @@ class GradientScaling(Protocol):
 
     @property
     def overflowed(self) -> str | None:
-        """After a skipped step, the first parameter whose gradient was not finite; else None."""
+        """First parameter in the present or last step whose gradient was not finite, or None."""
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss to differentiate."""
 
-    def unscale(self) -> None:
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Bring the gradients that the optimizer reads to their true scale."""
 
-    def step(self) -> bool:
-        """Update the weights; False if the step was skipped."""
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Update its weights; False if that was skipped."""
+
+    def end_step(self) -> None:
+        """Adjust the scale, after the updates of one training step."""
 
     def state_dict(self) -> dict[str, Any]:
         """State of the scale, as plain values."""
@@ -59,21 +66,23 @@ class NoScaling:
     log2_scale: float | None = None
     overflowed: str | None = None
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self) -> None:
         self.changes: list[ScaleChange] = []
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss itself."""
         return loss
 
-    def unscale(self) -> None:
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Nothing to do."""
 
-    def step(self) -> bool:
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
         """Update the weights."""
-        self._optimizer.step()
+        optimizer.step()
         return True
+
+    def end_step(self) -> None:
+        """Nothing to do."""
 
     def state_dict(self) -> dict[str, Any]:
         """There is none."""
@@ -87,22 +96,15 @@ class TorchScaling:
     """``torch.amp.GradScaler``, with its own rules: no limits, no hysteresis.
 
     Args:
-        optimizer: whose gradients are unscaled and checked.
-        names: qualified name by ``id`` of each of its parameters, for the log.
+        names: qualified name by ``id`` of each parameter of the optimizers, for the log.
         scaling: initial scale and growth interval.
         device_type: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        names: Mapping[int, str],
-        scaling: LossScaling,
-        device_type: str,
-    ) -> None:
-        self._optimizer = optimizer
+    def __init__(self, names: Mapping[int, str], scaling: LossScaling, device_type: str) -> None:
         self._names = names
         self._step = 0
+        self._has_begun = False
         self.overflowed: str | None = None
         self.changes: list[ScaleChange] = []
         self._scaler = torch.amp.GradScaler(
@@ -120,23 +122,31 @@ class TorchScaling:
         """The loss times the scale."""
         return self._scaler.scale(loss)
 
-    def unscale(self) -> None:
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradients by the scale, in place."""
-        self._scaler.unscale_(self._optimizer)
+        if not self._has_begun:
+            self._has_begun, self.overflowed = True, None
+        self._scaler.unscale_(optimizer)
 
-    def step(self) -> bool:
-        """Update the weights unless a gradient is not finite; adjust the scale."""
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Update the weights unless a gradient is not finite."""
+        self._scaler.step(optimizer)
+        # A scale that was halved to zero unscales 0 by infinity, which is found as well.
+        found = self._scaler._found_inf_per_device(optimizer).values()
+        updated = not any(float(one) for one in found)
+        if not updated and self.overflowed is None:
+            self.overflowed = self._culprit(optimizer)
+        return updated
+
+    def end_step(self) -> None:
+        """Adjust the scale."""
         before = self._scaler.get_scale()
-        self._scaler.step(self._optimizer)
         self._scaler.update()
         after = self._scaler.get_scale()
-        # Halved to zero, it can fall no further, and every step is skipped.
-        updated = after >= before > 0
-        self.overflowed = None if updated else self._culprit()
         if after != before and after > 0:
             self._log(before, after)
         self._step += 1
-        return updated
+        self._has_begun = False
 
     def state_dict(self) -> dict[str, Any]:
         """State of the GradScaler, and the log."""
@@ -149,9 +159,9 @@ class TorchScaling:
         self.changes = [ScaleChange(**change) for change in state["changes"]]
         self._scaler.load_state_dict(state["grad_scaler"])
 
-    def _culprit(self) -> str:
+    def _culprit(self, optimizer: torch.optim.Optimizer) -> str:
         # Unscaling keeps what is not finite.
-        wrong = first_not_finite(gradient_values(optimizer_parameters(self._optimizer)))
+        wrong = first_not_finite(gradient_values(optimizer_parameters(optimizer)))
         return self._names.get(id(wrong), UNNAMED)
 
     def _log(self, before: float, after: float) -> None:
@@ -161,21 +171,18 @@ class TorchScaling:
 
 
 class CheckedScaling:
-    """A LossScaler at work: finds the gradient that is not finite, skips that step.
+    """A LossScaler at work: finds the gradient that is not finite, skips that update.
 
     Args:
-        optimizer: whose gradients, in float32, are unscaled and checked.
-        names: qualified name by ``id`` of each of its parameters, for the log.
+        names: qualified name by ``id`` of each parameter of the optimizers, for the log.
         scaler: the rule by which the scale moves.
     """
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, names: Mapping[int, str], scaler: LossScaler
-    ) -> None:
-        self._optimizer = optimizer
+    def __init__(self, names: Mapping[int, str], scaler: LossScaler) -> None:
         self._names = names
         self._scaler = scaler
-        self._log2_amax: float | None = None
+        self._is_clean: dict[int, bool] = {}
+        self._amax = 0.0
         self.overflowed: str | None = None
 
     @property
@@ -195,24 +202,33 @@ class CheckedScaling:
         """
         return loss * 2.0**self._scaler.log2_scale
 
-    def unscale(self) -> None:
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at the scaled gradients, then divide them by the scale, in place and in float32."""
-        pairs = gradient_values(optimizer_parameters(self._optimizer))
+        if not self._is_clean:
+            self._amax, self.overflowed = 0.0, None
+        pairs = gradient_values(optimizer_parameters(optimizer))
         values = [value for _, value in pairs]
         amax = amax_of_each(values)
         wrong = [pair[0] for pair, a in zip(pairs, amax, strict=True) if not math.isfinite(a)]
-        self.overflowed = self._names.get(id(wrong[0]), UNNAMED) if wrong else None
-        self._log2_amax = log2_or_none(max(amax, default=0.0)) if not wrong else None
+        self._is_clean[id(optimizer)] = not wrong
+        if wrong and self.overflowed is None:
+            self.overflowed = self._names.get(id(wrong[0]), UNNAMED)
+        if not wrong:
+            self._amax = max([self._amax, *amax])
         if values:
             torch._foreach_mul_(values, 2.0**-self._scaler.log2_scale)
 
-    def step(self) -> bool:
-        """Update the weights if every gradient was finite; adjust the scale."""
-        clean = self.overflowed is None
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Update the weights if every gradient was finite."""
+        clean = self._is_clean[id(optimizer)]
         if clean:
-            self._optimizer.step()
-        self._scaler.update(self._log2_amax, self.overflowed)
+            optimizer.step()
         return clean
+
+    def end_step(self) -> None:
+        """Adjust the scale."""
+        self._scaler.update(log2_or_none(self._amax), self.overflowed)
+        self._is_clean = {}
 
     def state_dict(self) -> dict[str, Any]:
         """State of the LossScaler."""

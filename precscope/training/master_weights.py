@@ -7,7 +7,7 @@ the float16 weight is lost.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,15 +31,15 @@ class MasterWeights:
     """Float16 weights in a model, with float32 masters in its optimizer.
 
     Parameter objects stay the same ones, so that ties and references survive; only their storage
-    becomes float16. Converted are float32 parameters outside normalisation layers and outside
-    ``keep``; buffers stay as they are. A parameter that the optimizer does not hold gets no
-    master.
+    becomes float16. Buffers stay as they are. A parameter that the optimizer does not hold gets
+    no master.
 
     Args:
         model: float32 model.
         optimizer: its parameter groups keep their options and take the masters; its state moves
             along.
-        keep: modules whose own parameters stay float32.
+        weights: what becomes float16, by qualified name; by default every float32 parameter
+            outside normalisation layers.
         updates: what is kept of a master between steps; the masters themselves by default.
 
     Raises:
@@ -50,7 +50,7 @@ class MasterWeights:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        keep: Collection[nn.Module] = (),
+        weights: Mapping[str, nn.Parameter] | None = None,
         updates: WeightUpdates | None = None,
     ) -> None:
         self._model = model
@@ -59,7 +59,8 @@ class MasterWeights:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.pairs: list[MasterPair] = []
         self._frozen: list[nn.Parameter] = []
-        for name, weight in convertible_parameters(model, keep).items():
+        wanted = convertible_parameters(model) if weights is None else weights
+        for name, weight in wanted.items():
             single = weight.data
             weight.grad = None
             weight.data = single.half()

@@ -6,29 +6,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from precscope.errors import UsageError
 from precscope.recipe import Recipe
+from precscope.training.assembly import make_parts, make_scaling, parameter_names
 from precscope.training.batch_statistics import BatchStatistics
-from precscope.training.checks import check_optimizer, device_of, is_distributed
-from precscope.training.fp32_modules import Fp32Modules, select_modules, with_submodules
-from precscope.training.gradient_scaling import (
-    UNNAMED,
-    CheckedScaling,
-    GradientScaling,
-    NoScaling,
-    TorchScaling,
+from precscope.training.checks import (
+    check_optimizers,
+    check_scalar,
+    device_of,
+    is_distributed,
 )
-from precscope.training.gradients import optimizer_parameters
-from precscope.training.master_weights import MasterWeights
+from precscope.training.fp32_modules import Fp32Modules, select_modules, with_submodules
+from precscope.training.optimizer_part import OptimizerPart
 from precscope.training.products import forward_in, products_of
-from precscope.training.scaling import LossScaler, ScaleChange
-from precscope.training.trainer_state import check_identity, identity
-from precscope.training.weight_updates import weight_updates
+from precscope.training.scaling import ScaleChange
+from precscope.training.trainer_state import by_optimizer, check_identity, identity, told
+from precscope.workload.optimizers import Optimizers, chosen, named_optimizers
+
+
+class BackwardWatcher(Protocol):
+    """Who measures what backward needs and leaves."""
+
+    def before_backward(self) -> None:
+        """All that forward saves is saved."""
+
+    def after_backward(self) -> None:
+        """The gradients are as backward left them."""
 
 
 class MixedPrecision:
@@ -51,12 +59,19 @@ class MixedPrecision:
     optimizer state and the running statistics of normalisation layers as they were; advance a
     learning rate schedule only when ``step`` or ``update`` returned True.
 
+    With several optimizers, ``MixedPrecision(model, {"generator": g, "discriminator": d})``, each
+    of these methods takes the name of one: ``trainer.step(loss, optimizer="generator")`` gives
+    gradients to the parameters of that optimizer only, and moves no others. Without a name it
+    means all of them. Each skips for gradients of its own; the one loss scale that they share
+    moves at the end of a training step: when all have been updated, when one comes round again,
+    or when ``end_step`` says so.
+
     With float16 weights the model's parameters hold float16 values and float16, scaled gradients
     until ``close``; the optimizer holds the float32 masters instead of them.
 
     Args:
         model: a float32 model, on its device.
-        optimizer: its optimizer.
+        optimizer: its optimizer, or several by name, no parameter in two of them.
         recipe: a name, a Recipe, or the path of a recipe file or ``result.json``.
         run_length: steps of the whole run, if known: a dynamic scale of ours then grows after
             a tenth of it at the latest.
@@ -64,41 +79,42 @@ class MixedPrecision:
 
     Attributes:
         recipe: the Recipe in force.
-        skipped_steps: steps skipped so far.
+        skipped_steps: updates skipped so far.
         simulated: whether FP16 arithmetic is simulated, on a CPU: the numbers are meaningful,
             the speed is not.
+        watcher: told before and after each backward, None for nobody.
 
     Raises:
         UsageError: an unknown recipe, a model without parameters or with float16 ones, a name in
             ``fp32_modules`` that the model does not have, an optimizer that evaluates the loss
-            itself (L-BFGS).
+            itself (L-BFGS), a parameter in two optimizers.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         recipe: str | PathLike[str] | Recipe = "paper",
         run_length: int | None = None,
         seed: int = 0,
     ) -> None:
         self.recipe = Recipe.of(recipe)
         self._model = model
-        self._optimizer = optimizer
         self._device_type = device_of(model).type
         self.simulated = self.recipe.compute_dtype == "float16" and self._device_type == "cpu"
         self.skipped_steps = 0
-        self._backwards = 0
-        self._unscaled_versions: dict[str, int] | None = None
-        check_optimizer(optimizer)
+        self.watcher: BackwardWatcher | None = None
+        optimizers = named_optimizers(optimizer)
+        check_optimizers(optimizers)
         with products_of(self.recipe, self._device_type):
             pass  # a recipe that this device cannot follow is refused here, not in the first step
         kept = select_modules(model, self.recipe.fp32_modules)
-        self._masters = self._make_masters(kept, seed)
+        self._parts = make_parts(model, optimizers, self.recipe, with_submodules(kept), seed)
         hooked = kept if self.recipe.compute_dtype != "float32" else []
         self._fp32_modules = Fp32Modules(hooked, self._device_type)
         self._statistics = BatchStatistics(model)
-        self._scaling = self._make_scaling(run_length)
+        names = parameter_names(model, self._parts.values())
+        self._scaling = make_scaling(self.recipe, names, run_length, self._device_type)
 
     @property
     def log2_scale(self) -> float | None:
@@ -112,17 +128,17 @@ class MixedPrecision:
 
     @property
     def overflowed(self) -> str | None:
-        """After a skipped step, the first parameter whose gradient was not finite; else None."""
+        """The first parameter of the last step whose gradient was not finite; None if all were."""
         return self._scaling.overflowed
 
-    def parameters(self) -> list[torch.Tensor]:
+    def parameters(self, optimizer: str | None = None) -> list[torch.Tensor]:
         """What the optimizer updates: after ``unscale`` their gradients are the true ones."""
-        return list(optimizer_parameters(self._optimizer))
+        return [p for part in self._chosen(optimizer) for p in part.parameters()]
 
     def weight_bytes(self) -> int:
         """Size of the model's parameters, with their master copies or Kahan compensations."""
         own = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        return own + (self._masters.extra_bytes() if self._masters else 0)
+        return own + sum(part.extra_bytes() for part in self._parts.values())
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -132,7 +148,7 @@ class MixedPrecision:
         with forward_in(self.recipe, self._device_type):
             yield
 
-    def step(self, loss: torch.Tensor) -> bool:
+    def step(self, loss: torch.Tensor, optimizer: str | None = None) -> bool:
         """Backward, unscale, check, and update the weights or skip.
 
         Gradients of earlier ``backward`` calls since the last update are added to; any other
@@ -141,65 +157,96 @@ class MixedPrecision:
         Returns:
             Whether the weights were updated.
         """
-        if not self._backwards:
-            self._clear_gradients()
-        self.backward(loss)
-        return self.update()
+        for part in self._chosen(optimizer):
+            if not part.backwards:
+                part.clear()
+        self.backward(loss, optimizer)
+        return self.update(optimizer)
 
-    def backward(self, loss: torch.Tensor) -> None:
+    def backward(
+        self, loss: torch.Tensor, optimizer: str | None = None, retain_graph: bool = False
+    ) -> None:
         """Scale the loss and add its gradients to those of earlier calls.
 
         Gradients of micro-batches are summed in float32, in the masters' gradients. Where the
         recipe accumulates in FP16, and in a distributed run, they are summed in float16, in
         those of the weights.
 
+        Args:
+            loss: a scalar.
+            optimizer: whose parameters get gradients; None for all.
+            retain_graph: keep what forward saved, for a second loss of the same forward.
+
         Raises:
-            UsageError: the loss has more than one element.
+            UsageError: the loss has more than one element; an unknown optimizer, or one with
+                nothing to train.
         """
-        if loss.numel() != 1:
-            shape = tuple(loss.shape)
-            raise UsageError(f"the loss must be a scalar, not of shape {shape}: reduce it first")
-        if self._backwards and self._masters and self._sums_in_float32():
-            self._masters.take_gradients()
-            self._masters.drop_weight_gradients()
+        check_scalar(loss)
+        parts = self._chosen(optimizer)
+        if any(part.has_stepped for part in parts):
+            self.end_step()
+        if self._sums_in_float32():
+            for part in parts:
+                part.make_room()
+        inputs = self._inputs(parts, optimizer)
+        if self.watcher is not None:
+            self.watcher.before_backward()
         with products_of(self.recipe, self._device_type):
-            self._scaling.scale(loss).backward()
-        self._backwards += 1
+            self._scaling.scale(loss).backward(retain_graph=retain_graph, inputs=inputs)
+        for part in parts:
+            part.backwards += 1
+        if self.watcher is not None:
+            self.watcher.after_backward()
 
-    def unscale(self) -> None:
+    def unscale(self, optimizer: str | None = None) -> None:
         """Put true gradients, in float32, on ``parameters()``. Once, after the last backward."""
-        if self._unscaled_versions is not None:
-            raise UsageError("unscale() was called already: update() has to follow")
-        if self._masters:
-            self._masters.take_gradients()
-        self._scaling.unscale()
-        self._unscaled_versions = self._weight_gradient_versions()
+        for part in self._chosen(optimizer):
+            if part.is_unscaled:
+                raise UsageError("unscale() was called already: update() has to follow")
+            part.take_gradients()
+            self._scaling.unscale(part.optimizer)
+            part.mark_unscaled()
 
-    def update(self) -> bool:
+    def update(self, optimizer: str | None = None) -> bool:
         """Update the weights, or skip if a gradient is not finite; clear all gradients.
 
         Returns:
-            Whether the weights were updated.
+            Whether the weights were updated; of several optimizers, whether all were.
 
         Raises:
             UsageError: the float16 gradients of the model were changed after ``unscale``: the
                 optimizer does not read them.
         """
-        if self._unscaled_versions is None:
-            self.unscale()
-        if self._unscaled_versions != self._weight_gradient_versions():
-            raise UsageError(
-                "a float16 gradient was changed after unscale(), to no effect: "
-                "clip trainer.parameters() in place of model.parameters()"
-            )
-        updated = self._scaling.step()
-        if updated and self._masters:
-            self._masters.publish()
-        if not updated:
+        for name, part in self._parts.items():
+            if optimizer in (None, name) and not part.is_unscaled:
+                self.unscale(name)
+        updated = [self._update(part) for part in self._chosen(optimizer)]
+        if not all(updated):
             self._statistics.restore()
-            self.skipped_steps += 1
-        self._finish_step()
-        return updated
+        self._forget_step()
+        if all(part.has_stepped for part in self._parts.values()):
+            self.end_step()
+        return all(updated)
+
+    def end_step(self) -> None:
+        """End a training step: the loss scale moves by what its updates found.
+
+        Called by itself when every optimizer was updated, or one comes round again; call it where
+        a training step updates some of several optimizers only. Does nothing a second time.
+
+        Raises:
+            UsageError: an optimizer has gradients that no ``update`` has used yet.
+        """
+        for name, part in self._parts.items():
+            if part.is_under_way:
+                raise UsageError(
+                    f"the step ends before the gradients of optimizer {name!r} were used: call"
+                    f" update(optimizer={name!r}) first"
+                )
+        if any(part.has_stepped for part in self._parts.values()):
+            self._scaling.end_step()
+        for part in self._parts.values():
+            part.has_stepped = False
 
     def state_dict(self) -> dict[str, Any]:
         """Masters, loss scale, optimizer state and step counts, for ``torch.save``.
@@ -209,15 +256,19 @@ class MixedPrecision:
         not copied. Readable with ``torch.load(..., weights_only=True)``.
 
         Raises:
-            UsageError: between ``backward`` and ``update``: gradients are not saved.
+            UsageError: between ``backward`` and ``update``: gradients are not saved; or when only
+                some of several optimizers were updated, and ``end_step`` was not called.
         """
-        if self._backwards or self._unscaled_versions is not None:
+        parts = self._parts
+        if any(part.is_under_way for part in parts.values()):
             raise UsageError("state_dict() between backward() and update(): call it after update()")
+        if any(part.has_stepped for part in parts.values()):
+            raise UsageError("state_dict() in the middle of a step: call end_step() first")
         return {
             **self._identity(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": told({name: p.optimizer.state_dict() for name, p in parts.items()}),
             "scaling": self._scaling.state_dict(),
-            "weights": self._masters.state_dict() if self._masters else {},
+            "weights": told({name: part.weights_state() for name, part in parts.items()}),
             "skipped_steps": self.skipped_steps,
         }
 
@@ -231,12 +282,16 @@ class MixedPrecision:
             UsageError: a state of another recipe, model or optimizer, or none at all.
         """
         values = check_identity(state, self._identity())
-        self._optimizer.load_state_dict(values["optimizer"])
+        optimizers = by_optimizer(values["optimizer"], self._parts)
+        weights = by_optimizer(values["weights"], self._parts)
+        for name, part in self._parts.items():
+            part.optimizer.load_state_dict(optimizers[name])
+            if part.masters:
+                part.masters.load_state_dict(weights[name])
+            part.clear()
         self._scaling.load_state_dict(values["scaling"])
-        if self._masters:
-            self._masters.load_state_dict(values["weights"])
         self.skipped_steps = values["skipped_steps"]
-        self._finish_step()
+        self._forget_step()
 
     def close(self) -> None:
         """Give the model its float32 weights back and remove every hook.
@@ -245,9 +300,8 @@ class MixedPrecision:
         """
         self._fp32_modules.remove()
         self._statistics.drop()
-        if self._masters:
-            self._masters.restore()
-            self._masters = None
+        for part in self._parts.values():
+            part.restore()
 
     def __enter__(self) -> MixedPrecision:
         return self
@@ -260,49 +314,41 @@ class MixedPrecision:
     ) -> None:
         self.close()
 
-    def _identity(self) -> dict[str, Any]:
-        names, held = self._names(), self.parameters()
-        labels = [names.get(id(p), UNNAMED) for p in held]
-        return identity(self.recipe, self._optimizer, labels, [p.shape for p in held])
+    def _chosen(self, optimizer: str | None) -> list[OptimizerPart]:
+        return chosen(self._parts, optimizer)
 
-    def _make_masters(self, kept: list[nn.Module], seed: int) -> MasterWeights | None:
-        if self.recipe.weights_dtype == "float32":
+    def _inputs(
+        self, parts: list[OptimizerPart], optimizer: str | None
+    ) -> list[torch.Tensor] | None:
+        """What backward is to reach; None for everything, where nothing is left out."""
+        if len(parts) == len(self._parts):
             return None
-        updates = weight_updates(self.recipe, device_of(self._model), seed)
-        return MasterWeights(self._model, self._optimizer, with_submodules(kept), updates)
+        leaves = [leaf for part in parts for leaf in part.leaves()]
+        if not leaves:
+            raise UsageError(f"no parameter of optimizer {optimizer!r} needs a gradient")
+        return leaves
 
-    def _make_scaling(self, run_length: int | None) -> GradientScaling:
-        scaling = self.recipe.loss_scaling
-        if self.recipe.scaler == "torch":
-            return TorchScaling(self._optimizer, self._names(), scaling, self._device_type)
-        if self.recipe.scaler == "precscope":
-            return CheckedScaling(self._optimizer, self._names(), LossScaler(scaling, run_length))
-        return NoScaling(self._optimizer)
+    def _update(self, part: OptimizerPart) -> bool:
+        part.check_untouched()
+        updated = self._scaling.step(part.optimizer)
+        if updated:
+            part.publish()
+        else:
+            self.skipped_steps += 1
+        part.clear()
+        part.has_stepped = True
+        return updated
 
     def _sums_in_float32(self) -> bool:
         # DDP reduces what it finds on the weights when the last micro-batch is done: all of it
         # has to be there.
         return self.recipe.accumulation == "fp32" and not is_distributed()
 
-    def _names(self) -> dict[int, str]:
-        names = {id(p): name for name, p in self._model.named_parameters()}
-        masters = self._masters.pairs if self._masters else []
-        return names | {id(pair.master): pair.name for pair in masters}
+    def _identity(self) -> dict[str, Any]:
+        names = parameter_names(self._model, self._parts.values())
+        return identity(self.recipe, self._parts, names)
 
-    def _weight_gradient_versions(self) -> dict[str, int]:
-        pairs = self._masters.pairs if self._masters else []
-        grads = ((pair.name, pair.weight.grad) for pair in pairs)
-        return {name: grad._version for name, grad in grads if grad is not None}
-
-    def _clear_gradients(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._masters:
-            self._masters.clear_gradients()
-
-    def _finish_step(self) -> None:
-        self._clear_gradients()
+    def _forget_step(self) -> None:
         self._statistics.drop()
-        self._backwards = 0
-        self._unscaled_versions = None
         # Inside an autocast region of the user's own, casts of the old weights are still cached.
         torch.clear_autocast_cache()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from os import PathLike
-from time import perf_counter
-from typing import Any, Protocol
 
 import torch
 
 from precscope.recipe import Recipe
-from precscope.training.memory import gradient_bytes, optimizer_bytes, saved_tensors
+from precscope.training.measuring import Measured, take_step
+from precscope.training.memory import optimizer_bytes
 from precscope.training.mixed_precision import MixedPrecision
+from precscope.training.sessions import TrainableSession as TrainableSession
+from precscope.training.sessions import TrainableWorkload as TrainableWorkload
+from precscope.training.sessions import optimizers_of
 from precscope.training.training_run import (
     TrainingRun,
     divergence,
@@ -22,51 +22,18 @@ from precscope.training.training_run import (
     finite_or_none,
     step_time,
 )
+from precscope.workload.optimizers import named_optimizers
 
 PATIENCE_STEPS = 25
 """A run ends early after this many losses in a row that are not finite."""
+
+NO_PEAK = "torch keeps no peak of a CPU's memory"
 
 Progress = Callable[[int, int, float], None]
 """``progress(steps_done, steps, loss)``, after every step."""
 
 OnStep = Callable[[int, float, MixedPrecision], None]
 """``on_step(step, loss, trainer)``, after every step, outside the timing."""
-
-
-class TrainableSession(Protocol):
-    """A fresh model and optimizer, and batches, under one seed."""
-
-    model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def batches(self) -> Iterator[Any]:
-        """Batches without end."""
-
-    def loss(self, batch: Any) -> torch.Tensor:
-        """The scalar to minimise."""
-
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the model as it is."""
-
-
-class TrainableWorkload(Protocol):
-    """What can be trained again and again from the same start."""
-
-    def session(self, seed: int, device: str) -> TrainableSession:
-        """Seed everything, then build a new model and optimizer."""
-
-
-@dataclass(slots=True)
-class _Measured:
-    """What a run leaves behind, step by step."""
-
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    log2_scales: list[float] = field(default_factory=list)
-    skipped_at: list[int] = field(default_factory=list)
-    overflowed: list[str | None] = field(default_factory=list)
-    saved_tensor_bytes: int | None = None
-    gradient_bytes: int = 0
 
 
 def train(
@@ -97,69 +64,72 @@ def train(
     """
     session = workload.session(seed, device)
     chosen = Recipe.of(recipe)
-    is_cuda = torch.device(device).type == "cuda"
-    if is_cuda:
+    if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model, optimizer = session.model, session.optimizer
-    with MixedPrecision(model, optimizer, chosen, run_length=steps, seed=seed) as trainer:
-        measured = _Measured()
-        for step, batch in zip(range(steps), session.batches(), strict=False):
-            _take_step(session, trainer, batch, measured)
-            loss = measured.losses[-1]
-            if on_step is not None:
-                on_step(step, loss, trainer)
-            if progress is not None:
-                progress(step + 1, steps, loss)
-            if _has_given_up(measured.losses):
-                break
-        end = divergence(measured.losses, _weights_are_finite(model))
-        return TrainingRun(
-            recipe=chosen.name,
-            description=_description(chosen, device),
-            device=device,
-            simulated=trainer.simulated,
-            steps=len(measured.losses),
-            seed=seed,
-            losses=tuple(measured.losses),
-            first_loss=finite_or_none(measured.losses[0]) if measured.losses else None,
-            final_loss=final_loss(measured.losses),
-            metrics={} if end else _evaluate(session, trainer),
-            skipped_steps=trainer.skipped_steps,
-            skipped_at=tuple(measured.skipped_at),
-            log2_scales=tuple(measured.log2_scales),
-            diverged_at=end[0] if end else None,
-            diverged_reason=end[1] if end else None,
-            step_ms=step_time(measured.seconds),
-            peak_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
-            peak_memory_reason=None if is_cuda else "torch keeps no peak of a CPU's memory",
-            saved_tensor_bytes=measured.saved_tensor_bytes,
-            weight_bytes=trainer.weight_bytes(),
-            gradient_bytes=measured.gradient_bytes,
-            optimizer_bytes=optimizer_bytes(optimizer),
-            scale_changes=tuple(trainer.scale_changes),
-            skipped_for=tuple(measured.overflowed),
-        )
+    optimizers = optimizers_of(session)
+    with MixedPrecision(session.model, optimizers, chosen, run_length=steps, seed=seed) as trainer:
+        measured = _trained(session, trainer, steps, progress, on_step)
+        return _run(session, trainer, measured, seed, device)
 
 
-def _take_step(
-    session: TrainableSession, trainer: MixedPrecision, batch: Any, measured: _Measured
-) -> None:
-    first = not measured.losses
-    if trainer.log2_scale is not None:
-        measured.log2_scales.append(trainer.log2_scale)
-    start = perf_counter()
-    with saved_tensors(session.model) if first else nullcontext() as saved, trainer.autocast():
-        loss = session.loss(batch)
-    trainer.backward(loss)
-    if first:
-        measured.saved_tensor_bytes = saved.bytes if saved else None
-        measured.gradient_bytes = gradient_bytes(session.model)
-    updated = trainer.update()
-    measured.losses.append(float(loss.detach()))  # on CUDA this waits for the whole step
-    measured.seconds.append(perf_counter() - start)
-    if not updated:
-        measured.skipped_at.append(len(measured.losses) - 1)
-        measured.overflowed.append(trainer.overflowed)
+def _trained(
+    session: TrainableSession,
+    trainer: MixedPrecision,
+    steps: int,
+    progress: Progress | None,
+    on_step: OnStep | None,
+) -> Measured:
+    measured = Measured()
+    for step, batch in zip(range(steps), session.batches(), strict=False):
+        take_step(session, trainer, batch, measured)
+        loss = measured.losses[-1]
+        if on_step is not None:
+            on_step(step, loss, trainer)
+        if progress is not None:
+            progress(step + 1, steps, loss)
+        if _has_given_up(measured.losses):
+            break
+    return measured
+
+
+def _run(
+    session: TrainableSession,
+    trainer: MixedPrecision,
+    measured: Measured,
+    seed: int,
+    device: str,
+) -> TrainingRun:
+    losses, recipe = measured.losses, trainer.recipe
+    end = divergence(losses, _weights_are_finite(session.model))
+    is_cuda = torch.device(device).type == "cuda"
+    held = named_optimizers(optimizers_of(session)).values()
+    return TrainingRun(
+        recipe=recipe.name,
+        description=_description(recipe, device),
+        device=device,
+        simulated=trainer.simulated,
+        steps=len(losses),
+        seed=seed,
+        losses=tuple(losses),
+        first_loss=finite_or_none(losses[0]) if losses else None,
+        final_loss=final_loss(losses),
+        metrics={} if end else _evaluate(session, trainer),
+        skipped_steps=len(measured.skipped_at),
+        skipped_at=tuple(measured.skipped_at),
+        log2_scales=tuple(measured.log2_scales),
+        diverged_at=end[0] if end else None,
+        diverged_reason=end[1] if end else None,
+        step_ms=step_time(measured.seconds),
+        peak_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
+        peak_memory_reason=None if is_cuda else NO_PEAK,
+        saved_tensor_bytes=measured.saved_tensor_bytes if losses else None,
+        weight_bytes=trainer.weight_bytes(),
+        gradient_bytes=measured.gradient_bytes,
+        optimizer_bytes=sum(optimizer_bytes(optimizer) for optimizer in held),
+        scale_changes=tuple(trainer.scale_changes),
+        skipped_for=tuple(measured.overflowed),
+        loss_parts={name: tuple(values) for name, values in measured.parts.items()},
+    )
 
 
 def _evaluate(session: TrainableSession, trainer: MixedPrecision) -> dict[str, float]:

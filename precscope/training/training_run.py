@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,14 @@ class TrainingRun:
         simulated: FP16 arithmetic was simulated on a CPU: numbers count, times do not.
         steps: steps taken, skipped ones included.
         seed: seed of weights, batches and dropout.
-        losses: unscaled loss of each step; may hold NaN and infinity.
+        losses: unscaled loss of each step, the sum where a step has several; may hold NaN and
+            infinity.
         first_loss: loss of the first step; None if not finite.
         final_loss: mean loss over the last tenth of the steps, at least one; None if not finite.
         metrics: of ``evaluate`` after the last step, in the recipe's arithmetic; {} if there is
             no such function or the run diverged.
-        skipped_steps: steps skipped because a scaled gradient was not finite.
+        skipped_steps: steps in which an update was skipped because a scaled gradient was not
+            finite.
         skipped_at: which.
         log2_scales: loss scale in force at each step, log2; () without loss scaling.
         diverged_at: first step of an unbroken tail of losses that are not finite, or the last step
@@ -58,6 +60,7 @@ class TrainingRun:
         optimizer_bytes: state of the optimizer after the last step.
         scale_changes: every change of the loss scale, with the gradient that caused it.
         skipped_for: for each skipped step, the first parameter whose gradient was not finite.
+        loss_parts: where a step has several losses, each by name; {} where it has one.
     """
 
     recipe: str
@@ -84,6 +87,7 @@ class TrainingRun:
     optimizer_bytes: int
     scale_changes: tuple[ScaleChange, ...] = ()
     skipped_for: tuple[str | None, ...] = ()
+    loss_parts: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; losses that are not finite become "NaN", "Infinity" and "-Infinity"."""
@@ -98,6 +102,10 @@ class TrainingRun:
             "log2_scales": list(self.log2_scales),
             "step_ms": times,
             "scale_changes": [asdict(change) for change in self.scale_changes],
+            "loss_parts": {
+                name: [json_number(loss) for loss in losses]
+                for name, losses in self.loss_parts.items()
+            },
         }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from precscope.workload.checks import check_batches_repeat, check_first_loss
 from precscope.workload.loading import load_workload
-from precscope.workload.session import Session, Workload
+from precscope.workload.session import Session, SteppingSession, Workload
 from precscope.workload.source import is_model_file, missing_names
 
 __all__ = [
     "Session",
+    "SteppingSession",
     "Workload",
     "check_batches_repeat",
     "check_first_loss",

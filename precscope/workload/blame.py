@@ -26,8 +26,18 @@ def folder_on_path(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def own_command_line(path: Path) -> Iterator[None]:
+    """``sys.argv`` of a program without arguments: ours would be strange to the file's argparse."""
+    ours, sys.argv = sys.argv, [str(path)]
+    try:
+        yield
+    finally:
+        sys.argv = ours
+
+
+@contextmanager
 def calling(path: Path, what: str) -> Iterator[None]:
-    """Run code of the model file ``path``, with its folder importable.
+    """Run code of the model file ``path``, with its folder importable and no arguments.
 
     Args:
         path: the model file, absolute.
@@ -39,12 +49,12 @@ def calling(path: Path, what: str) -> Iterator[None]:
             KeyboardInterrupt passes through.
     """
     try:
-        with folder_on_path(path.parent):
+        with folder_on_path(path.parent), own_command_line(path):
             yield
     except PrecscopeError:
         raise
     except SystemExit as stop:
-        raise WorkloadError(f"{place(path, stop)}: {what} stopped: {one_line(stop)}") from stop
+        raise WorkloadError(f"{place(path, stop)}: {what} {_exited(stop)}") from stop
     except Exception as error:
         told = f"{type(error).__name__}: {one_line(error)}"
         raise WorkloadError(f"{place(path, error)}: {what} raised {told}") from error
@@ -55,6 +65,14 @@ def place(path: Path, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     return f"{path.name}:{lines[-1]}" if lines else path.name
+
+
+def _exited(stop: SystemExit) -> str:
+    code = "" if stop.code is None else one_line(stop)
+    return (
+        f"ended the program by sys.exit({code}): a model file gets no arguments and must not exit,"
+        ' put its command line under if __name__ == "__main__"'
+    )
 
 
 def one_line(error: BaseException) -> str:

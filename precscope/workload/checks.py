@@ -23,7 +23,7 @@ def check_first_loss(session: Session) -> float:
 
     Raises:
         WorkloadError: the loss or a gradient is NaN or infinite, so that half precision is not to
-            blame for it; or the model file breaks its contract or raises.
+            blame for it; no parameter has a gradient; or the model file breaks its contract or raises.
     """
     state = capture(session.device)
     buffers = [(buffer, buffer.clone()) for buffer in session.model.buffers()]
@@ -64,8 +64,14 @@ def _finite_first_loss(session: Session) -> float:
             f"{file}: the loss is {value} at step 0 in FP32, before any half precision:"
             " look for NaN in the batch, log(0) or a division by zero"
         )
-    with session.workload.calling("backward of loss()"):
+    source = "loss()" if session.workload.step is None else "step()"
+    with session.workload.calling(f"backward of {source}"):
         loss.backward()
+    if all(parameter.grad is None for parameter in session.model.parameters()):
+        raise WorkloadError(
+            f"{file}: {source} gives no parameter of the model a gradient: compute it from the"
+            " model that it is given"
+        )
     for name, parameter in session.model.named_parameters():
         if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
             raise WorkloadError(

@@ -12,6 +12,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from precscope.errors import WorkloadError
+from precscope.workload.optimizers import ONLY
 
 
 def checked_model(file: str, model: object) -> torch.nn.Module:
@@ -27,6 +28,11 @@ def checked_model(file: str, model: object) -> torch.nn.Module:
         )
     for name, parameter in parameters.items():
         _check_parameter(file, name, parameter)
+    if all(p.dtype in (torch.float64, torch.complex128) for p in parameters.values()):
+        raise WorkloadError(
+            f"{file}: every parameter of model() is {_dtype(next(iter(parameters.values())))}:"
+            " return the model and the batches in float32, which mixed precision starts from"
+        )
     return model
 
 
@@ -34,6 +40,11 @@ def checked_optimizer(
     file: str, optimizer: object, model: torch.nn.Module
 ) -> torch.optim.Optimizer:
     """The optimizer, if all its parameters are the model's."""
+    if isinstance(optimizer, Mapping):
+        raise WorkloadError(
+            f"{file}: optimizer() returned several: then define step(model, batch, trainer) in"
+            " place of loss(model, batch)"
+        )
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise WorkloadError(
             f"{file}: optimizer() must return a torch.optim.Optimizer, not {_kind(optimizer)}"
@@ -49,22 +60,74 @@ def checked_optimizer(
     return optimizer
 
 
-def checked_loss(file: str, loss: object) -> torch.Tensor:
-    """The loss, if it is a real scalar tensor; with gradients enabled it must need one."""
+def checked_optimizers(
+    file: str, optimizers: object, model: torch.nn.Module
+) -> dict[str, torch.optim.Optimizer]:
+    """One optimizer or a dict of them by name, as a dict; no parameter is in two of them."""
+    if not isinstance(optimizers, Mapping):
+        return {ONLY: checked_optimizer(file, optimizers, model)}
+    if not optimizers:
+        raise WorkloadError(f"{file}: optimizer() returned an empty dict: name one at least")
+    owners: dict[int, str] = {}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for key, value in optimizers.items():
+        if not isinstance(key, str) or not key:
+            raise WorkloadError(f"{file}: optimizer() must name each with a string, not {key!r}")
+        for group in checked_optimizer(file, value, model).param_groups:
+            for parameter in group["params"]:
+                first = owners.setdefault(id(parameter), key)
+                if first != key:
+                    raise WorkloadError(
+                        f"{file}: optimizers {first!r} and {key!r} both hold"
+                        f" {names[id(parameter)]}: give each parameter to one of them"
+                    )
+    return dict(optimizers)
+
+
+def checked_losses(file: str, losses: object) -> dict[str, torch.Tensor]:
+    """What ``step`` returned, if it is a dict of real scalar tensors; detached."""
+    if not isinstance(losses, Mapping) or not losses:
+        what = "an empty dict" if isinstance(losses, Mapping) else _kind(losses)
+        raise WorkloadError(
+            f"{file}: step() must return a dict of name: loss, not {what}:"
+            ' return {"generator": loss, ...}'
+        )
+    for name, value in losses.items():
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            is_tensor = isinstance(value, torch.Tensor)
+            told = f"of shape {tuple(value.shape)}" if is_tensor else _kind(value)
+            raise WorkloadError(f"{file}: step() must return scalar tensors, {name!r} is {told}")
+        if not value.is_floating_point():
+            raise WorkloadError(
+                f"{file}: step() must return real floating point numbers, {name!r} is"
+                f" {_dtype(value)}"
+            )
+    return {str(name): value.detach().reshape(()) for name, value in losses.items()}
+
+
+def checked_loss(file: str, loss: object, source: str = "loss()") -> torch.Tensor:
+    """The loss, if it is a real scalar tensor; with gradients enabled it must need one.
+
+    Args:
+        file: name of the model file.
+        loss: what is to be a loss.
+        source: the function it comes from.
+    """
+    verb = "must return" if source == "loss()" else "must give trainer.step"
     if not isinstance(loss, torch.Tensor):
         hint = ": leave out .item()" if isinstance(loss, float | int) else ""
-        raise WorkloadError(f"{file}: loss() must return a tensor, not {_kind(loss)}{hint}")
+        raise WorkloadError(f"{file}: {source} {verb} a tensor, not {_kind(loss)}{hint}")
     if loss.dim() != 0:
         raise WorkloadError(
-            f"{file}: loss() must return a scalar, not shape {tuple(loss.shape)}: add .mean()"
+            f"{file}: {source} {verb} a scalar, not shape {tuple(loss.shape)}: add .mean()"
         )
     if not loss.is_floating_point():
         raise WorkloadError(
-            f"{file}: loss() must return real floating point numbers, not {_dtype(loss)}"
+            f"{file}: {source} {verb} real floating point numbers, not {_dtype(loss)}"
         )
     if torch.is_grad_enabled() and not loss.requires_grad:
         raise WorkloadError(
-            f"{file}: the loss from loss() needs no gradient: compute it from model(...), without"
+            f"{file}: the loss from {source} needs no gradient: compute it from model(...), without"
             " detach(), no_grad() or a tensor made anew"
         )
     return loss

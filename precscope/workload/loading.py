@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,15 +25,16 @@ def load_workload(path: Path) -> Workload:
     process, and the caller's random stream is untouched.
 
     Raises:
-        WorkloadError: no such file, not Python, it lacks ``model``, ``batches`` or ``loss``, one
-            of them cannot be called, or it raises when run.
+        WorkloadError: no such file, not Python, it lacks ``model``, ``batches``, or ``loss`` and
+            ``step``, one of them cannot be called, or it raises when run.
     """
     missing = missing_names(path)
     if missing:
         lacks = ", ".join(REQUIRED[name] for name in missing)
         raise WorkloadError(
             f"{path.name} is not a model file, it lacks {lacks}: define functions"
-            " model(), batches() and loss(model, batch) at top level"
+            " model(), batches() and loss(model, batch) at top level (or, for several losses,"
+            " step(model, batch, trainer) in place of loss)"
         )
     path = path.resolve()
     with RandomStream(0, torch.device("cpu")):
@@ -47,12 +49,14 @@ def default_optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def _workload(path: Path, module: ModuleType) -> Workload:
-    names = ("model", "batches", "loss", "optimizer", "evaluate")
+    names = ("model", "batches", "loss", "step", "optimizer", "evaluate")
     found: dict[str, Any] = {name: getattr(module, name, None) for name in names}
+    _choose_step_or_loss(path, found)
+    absent = "step" if found["step"] is None else "loss"
     for name, value in found.items():
-        if not callable(value) and (name in REQUIRED or value is not None):
+        if not callable(value) and ((name in REQUIRED and name != absent) or value is not None):
             raise WorkloadError(
-                f"{path.name}: {name} is a {type(value).__name__}, not a function: def {name}(...)"
+                f"{path.name}: {name} is of type {type(value).__name__}, not a function: def {name}(...)"
             )
     return Workload(
         name=path.stem,
@@ -63,4 +67,30 @@ def _workload(path: Path, module: ModuleType) -> Workload:
         optimizer=found["optimizer"] or default_optimizer,
         evaluate=found["evaluate"],
         default_optimizer=found["optimizer"] is None,
+        step=found["step"],
     )
+
+
+def _choose_step_or_loss(path: Path, found: dict[str, Any]) -> None:
+    """Forget a ``step`` that is a helper of the file's own: one beside ``loss`` of another form.
+
+    Raises:
+        WorkloadError: both are there, and either could be meant.
+    """
+    if found["loss"] is None or found["step"] is None:
+        return
+    if _takes_three(found["step"]):
+        raise WorkloadError(
+            f"{path.name} defines both loss and step(model, batch, trainer): rename the one that"
+            " is a helper"
+        )
+    found["step"] = None
+
+
+def _takes_three(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (0, 1)]
+    return len(needed) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,15 @@ from precscope.workload.blame import calling
 from precscope.workload.contract import (
     checked_batches,
     checked_loss,
+    checked_losses,
     checked_metrics,
     checked_model,
     checked_optimizer,
+    checked_optimizers,
 )
+from precscope.workload.joint_loss import joint_loss
+from precscope.workload.optimizers import StepOptimizer
+from precscope.workload.probe_trainer import ProbeTrainer
 from precscope.workload.randomness import (
     BATCHES,
     EVALUATION,
@@ -41,23 +46,27 @@ class Workload:
         path: the file, absolute.
         model: builds a new module on every call.
         batches: an iterable of batches, called again when it ends.
-        loss: ``loss(model, batch)``, a scalar tensor.
-        optimizer: ``optimizer(model)``.
+        loss: ``loss(model, batch)``, a scalar tensor; None if the file has ``step`` instead.
+        optimizer: ``optimizer(model)``, one, or with ``step`` a dict of several.
         evaluate: ``evaluate(model)``, higher-is-better metrics; None if the file has none.
         default_optimizer: the file has no optimizer, so this is AdamW at 1e-3.
+        step: ``step(model, batch, trainer)``, a whole training step that returns its losses by
+            name; None if the file has ``loss``.
     """
 
     name: str
     path: Path
     model: Callable[[], torch.nn.Module]
     batches: Callable[[], Iterable[Any]]
-    loss: Callable[[torch.nn.Module, Any], torch.Tensor]
-    optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer]
+    loss: Callable[[torch.nn.Module, Any], torch.Tensor] | None
+    optimizer: Callable[[torch.nn.Module], Any]
     evaluate: Callable[[torch.nn.Module], dict[str, float]] | None
     default_optimizer: bool
+    step: Callable[[torch.nn.Module, Any, Any], Mapping[str, torch.Tensor]] | None = None
     _built: weakref.WeakSet[torch.nn.Module] = field(
         default_factory=weakref.WeakSet, init=False, repr=False, compare=False
     )
+    _gave: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def session(self, seed: int, device: str = "cpu") -> Session:
         """A new model and optimizer, and the batches of ``seed``.
@@ -72,7 +81,11 @@ class Workload:
             UsageError: the seed is out of range, or this machine has no such device.
             WorkloadError: the model file breaks its contract or raises.
         """
-        return Session(self, seed, device)
+        return (
+            Session(self, seed, device)
+            if self.step is None
+            else SteppingSession(self, seed, device)
+        )
 
     def calling(self, what: str) -> AbstractContextManager[None]:
         """Context for a call into the model file: its folder importable, its errors told."""
@@ -100,9 +113,7 @@ class Session:
         self.device = _checked_device(device)
         seed_everything(seed)
         self.model = self._new_model()
-        with workload.calling("optimizer()"):
-            optimizer = workload.optimizer(self.model)
-        self.optimizer = checked_optimizer(workload.path.name, optimizer, self.model)
+        self.optimizer = self._new_optimizer()
 
     def batches(self) -> Iterator[Any]:
         """The batches of the seed, from the first on and without end, on the device.
@@ -119,9 +130,11 @@ class Session:
             before = taken
             for batch in self._one_pass(stream):
                 taken += 1
+                self.workload._gave.add("batches")
                 yield batch
             if taken == before:
-                raise WorkloadError(f"{self.workload.path.name}: {_why_empty(taken)}")
+                reason = _why_empty(taken, bool(self.workload._gave))
+                raise WorkloadError(f"{self.workload.path.name}: {reason}")
 
     def loss(self, batch: Any) -> torch.Tensor:
         """``loss(model, batch)``: a real scalar that needs a gradient unless they are disabled.
@@ -129,6 +142,7 @@ class Session:
         Raises:
             WorkloadError: it is anything else, or the code raises.
         """
+        assert self.workload.loss is not None, "the session of a step has a loss of its own"
         with self.workload.calling("loss()"):
             value = self.workload.loss(self.model, batch)
         return checked_loss(self.workload.path.name, value)
@@ -166,6 +180,11 @@ class Session:
             self.workload._built.add(model)
             return model.to(self.device).train()
 
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        with self.workload.calling("optimizer()"):
+            optimizer = self.workload.optimizer(self.model)
+        return checked_optimizer(self.workload.path.name, optimizer, self.model)
+
     def _one_pass(self, stream: RandomStream) -> Iterator[Any]:
         with stream, self.workload.calling("batches()"):
             batches = checked_batches(self.workload.path.name, self.workload.batches())
@@ -178,12 +197,64 @@ class Session:
             yield move(batch, self.device)
 
 
-def _why_empty(taken: int) -> str:
-    if taken:
-        return (
-            f"batches() was empty when called again after {taken} batches:"
-            " return a new iterable on every call"
-        )
+class SteppingSession(Session):
+    """A session of a workload with several losses: training steps are taken by its ``step``.
+
+    Attributes:
+        optimizers: the optimizers by name; a single one is called ``""``.
+        optimizer: all of them as one, whose step is one call of the file's ``step()``.
+    """
+
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, batch: Any, trainer: Any) -> dict[str, torch.Tensor]:
+        """One training step of the model file: its losses by name, detached.
+
+        Args:
+            batch: one of ``batches()``.
+            trainer: a ``precscope.MixedPrecision`` of ``model`` and ``optimizers``.
+
+        Raises:
+            WorkloadError: it returns anything but a dict of real scalars, or the code raises.
+        """
+        assert self.workload.step is not None
+        with self.workload.calling("step()"):
+            losses = self.workload.step(self.model, batch, trainer)
+        return checked_losses(self.workload.path.name, losses)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The losses of one step as one scalar, without taking the step; see ``joint_loss``.
+
+        Every loss is computed with the weights as they are: those that ``step`` computes after an
+        update of its own are not seen after that update. Several losses of one optimizer add up.
+
+        Raises:
+            WorkloadError: ``step`` breaks its contract, gives the trainer no loss or one that
+                needs no gradient, or raises.
+        """
+        file = self.workload.path.name
+        trainer = ProbeTrainer(self.optimizers, self.device.type)
+        with trainer.outside():
+            self.step(batch, trainer)
+        if not trainer.losses:
+            raise WorkloadError(
+                f"{file}: step() trained nothing: call trainer.step(loss, optimizer=...) in it"
+            )
+        for owned in trainer.losses:
+            checked_loss(file, owned.loss, "step()")
+        return joint_loss(trainer.losses)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        with self.workload.calling("optimizer()"):
+            optimizers = self.workload.optimizer(self.model)
+        self.optimizers = checked_optimizers(self.workload.path.name, optimizers, self.model)
+        return StepOptimizer(self.optimizers)
+
+
+def _why_empty(taken: int, gave_before: bool) -> str:
+    if taken or gave_before:
+        after = f" after {taken} batches" if taken else ""
+        return f"batches() was empty when called again{after}: return a new iterable on every call"
     return "batches() is empty: yield at least one batch"
 
 

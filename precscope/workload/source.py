@@ -18,11 +18,14 @@ from precscope.workload.blame import calling
 REQUIRED = {"model": "model()", "batches": "batches()", "loss": "loss(model, batch)"}
 """The names that make a file a model file, and how each is called."""
 
+STEP = "step"
+"""``step(model, batch, trainer)``, which may take the place of ``loss``."""
+
 _serial = itertools.count()
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether the file defines ``model``, ``batches`` and ``loss`` at top level. Runs nothing.
+    """Whether the file defines ``model``, ``batches`` and ``loss`` or ``step``. Runs nothing.
 
     A function, a class, a ``from`` import and ``loss = other_function`` define a name;
     ``model = Net()`` does not, since training scripts are full of such variables.
@@ -36,6 +39,8 @@ def is_model_file(path: Path) -> bool:
 def missing_names(path: Path) -> list[str]:
     """Those of the three names that the file lacks, in the order of the contract."""
     defined = set(_defined(_parse(path).body))
+    if STEP in defined:
+        defined.add("loss")
     return [name for name in REQUIRED if name not in defined]
 
 
