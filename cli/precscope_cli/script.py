@@ -15,7 +15,7 @@ from precscope_cli.progress import Display, Lines
 if TYPE_CHECKING:
     from precscope.script import Script
 
-MODEL_FILE_ONLY = {"device": "--device", "seeds": "--seeds", "recipe_files": "--recipe"}
+MODEL_FILE_ONLY = {"device": "--device", "recipe_files": "--recipe"}
 """Options that a script decides by itself, or that need a fresh model per run."""
 
 SCRIPT_OPTIONS: tuple[Option, ...] = (

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from precscope.advice import advise
 from precscope.advice.parity import ADVISED, BASELINE
 from precscope.analysis.options import Progress
+from precscope.analysis.script_verify import ScriptRuns, follower
 from precscope.errors import PrecscopeError, UsageError
 from precscope.recipe import Recipe
 from precscope.recording import Recording
@@ -18,18 +17,25 @@ from precscope.script import Script
 from precscope.script.additions import add_autocast_dtypes, add_documents
 from precscope.script.job import Job
 from precscope.script.process import Ended, run_script
-from precscope.training.training_run import (
-    TrainingRun,
-    divergence,
-    final_loss,
-    finite_or_none,
-)
 
 SCRIPT_RECIPES = ("fp32", "advised", "fp16", "bf16")
 """What a script can be trained with from outside: recipes that leave its weights in FP32."""
 
 DTYPE_STEPS = 2
 """Steps under autocast to see every model of a script trained once."""
+
+FP16_WEIGHTS = {
+    "recipes": ["paper", "paper-no-master"],
+    "reason": "their weights are stored in FP16, and torch keeps a gradient in the dtype of its "
+    "weight: a script that clips, logs or adds up gradients would see rounded, scaled ones. A "
+    "model file can be trained with them",
+}
+
+RANKS = {
+    "recipes": ["fp32", "advised", "fp16", "bf16"],
+    "reason": "torchrun started the ranks once: the script is not run again. Run it without "
+    "torchrun, in one process, to train it with the advice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class ScriptOptions:
         recipes: names to run the script with again; ``fp32`` comes first in any case.
         recipe_steps: steps of each; None: as many as were observed.
         train: False runs the script once only.
+        seeds: seeds on which FP32 and the advised recipe are trained; None decides by the time
+            that a run takes.
+        ranks: processes of a distributed training of which this is one; with several, the script
+            runs once only.
         seed: seed of every run but the observed one, before the script starts.
         keep_going: leave the observed script to run on to its own end.
         keep_compile: leave the script's own ``torch.compile`` on.
@@ -57,12 +67,14 @@ class ScriptOptions:
     recipe_steps: int | None = None
     train: bool = True
     seed: int = 0
+    seeds: int | None = None
+    ranks: int = 1
     keep_going: bool = False
     keep_compile: bool = False
     script_stdout: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "every", "recipe_steps"):
+        for name in ("steps", "every", "recipe_steps", "seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value}: it must be 1 or more")
@@ -97,7 +109,10 @@ def analyze_script(
         str(recording_path.absolute()),
         command=command,
     )
-    ended = run_script(job, _follower(progress), options.script_stdout, is_shown=True)
+    ended = run_script(job, follower(progress), options.script_stdout, is_shown=True)
+    broken = ended.of("broken")
+    if broken and not ended.of("model"):
+        raise PrecscopeError(f"cannot observe {broken[0]['where']}: {broken[0]['message']}")
     if not ended.of("step"):
         if ended.exit_code == 0:
             raise PrecscopeError(
@@ -105,7 +120,7 @@ def analyze_script(
                 "there is nothing to analyze (a model file defines model, batches and loss)"
             )
         return ended.exit_code
-    if ended.exit_code == 0 and options.train:
+    if ended.exit_code == 0 and options.train and not ended.of("mixed"):
         _verify(script, recording_path, options, ended, progress)
     return ended.exit_code
 
@@ -113,24 +128,19 @@ def analyze_script(
 def _verify(
     script: Script, path: Path, options: ScriptOptions, observed: Ended, progress: Progress
 ) -> None:
-    if observed.of("mixed"):
+    note = {"mixed": None, "not_run": [FP16_WEIGHTS if options.ranks == 1 else RANKS]}
+    add_documents(path, {"script": note})
+    if options.ranks > 1:
+        progress.phase("not run again: torchrun started the ranks once", None)
         return
     progress.phase("dtypes under autocast", DTYPE_STEPS)
     _add_dtypes(script, path, options)
     steps = options.recipe_steps or options.steps
-    runs: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for recipe in _recipes(options, advise(Recording.open(path)).recipe):
-        progress.phase(f"run again, {recipe.name}", steps)
-        job = Job(script, "", steps, recipe=recipe, seed=options.seed)
-        ended = run_script(job, _follower(progress), subprocess.DEVNULL, is_shown=False)
-        why = _failure(ended)
-        if why is None:
-            runs.append(_training_run(recipe, ended, options.seed).to_dict())
-        else:
-            failed[recipe.name] = why
-        note = {"mixed": None, "failed": failed}
-        add_documents(path, {"runs": runs, "script": note})
+    runs = ScriptRuns(script, path, steps, options.seed, progress, note)
+    runs.train_all(_recipes(options, advise(Recording.open(path)).recipe), options.seeds)
+    cost = runs.cost(observed, options.every)
+    if cost is not None:
+        add_documents(path, {"cost": cost})
 
 
 def _add_dtypes(script: Script, path: Path, options: ScriptOptions) -> None:
@@ -159,67 +169,3 @@ def for_script(recipe: Recipe) -> Recipe:
         master_weights=False,
         weight_updates="nearest",
     )
-
-
-def _training_run(recipe: Recipe, ended: Ended, seed: int) -> TrainingRun:
-    steps, trains = ended.of("step"), ended.of("trains")
-    losses = tuple(float(step["loss"]) for step in steps)
-    done = ended.of("done")
-    is_finite = all(event["weights_are_finite"] for event in done)
-    end = divergence(losses, is_finite)
-    skipped = [(i, step["skipped"]) for i, step in enumerate(steps) if step["skipped"]]
-    device = trains[0]["device"] if trains else "cpu"
-    return TrainingRun(
-        recipe=recipe.name,
-        description=recipe.description,
-        device=device,
-        simulated=recipe.compute_dtype == "float16" and device == "cpu",
-        steps=len(losses),
-        seed=seed,
-        losses=losses,
-        first_loss=finite_or_none(losses[0]),
-        final_loss=final_loss(losses),
-        metrics={},
-        skipped_steps=len(skipped),
-        skipped_at=tuple(i for i, _ in skipped),
-        log2_scales=tuple(s["log2_scale"] for s in steps if s["log2_scale"] is not None),
-        diverged_at=end[0] if end else None,
-        diverged_reason=end[1] if end else None,
-        step_ms=None,
-        peak_memory_bytes=None,
-        peak_memory_reason="not measured in the process of a script",
-        saved_tensor_bytes=None,
-        weight_bytes=sum(event["weight_bytes"] for event in trains),
-        gradient_bytes=0,
-        optimizer_bytes=0,
-        skipped_for=tuple(name for _, name in skipped),
-    )
-
-
-def _follower(progress: Progress) -> Any:
-    def follow(event: dict[str, Any]) -> None:
-        if event["event"] == "step":
-            loss = event.get("loss")
-            progress.advance(event["step"], "" if loss is None else f"loss {float(loss):.4g}")
-
-    return follow
-
-
-def _failure(ended: Ended) -> str | None:
-    """Why a run gave no result, in one line; None if it gave one.
-
-    Raises:
-        KeyboardInterrupt: it was interrupted, and so are we.
-        SystemExit: it was asked to terminate, and so were we.
-    """
-    if ended.exit_code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
-    if ended.exit_code == 128 + signal.SIGTERM:
-        raise SystemExit(ended.exit_code)
-    refused = ended.of("refused")
-    if refused:
-        return str(refused[0]["reason"])
-    if ended.of("done") or (ended.exit_code == 0 and ended.of("step")):
-        return None
-    last = ended.complaints.splitlines()[-1:] or ["nothing was said"]
-    return f"{last[0]} (exit code {ended.exit_code})"

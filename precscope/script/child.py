@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
-import random
 import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
 from precscope.script.discovery import Discovery
@@ -19,6 +19,7 @@ from precscope.script.hooks import Hooks
 from precscope.script.job import Events, Job
 from precscope.script.observation import Observation
 from precscope.script.rerun import Rerun
+from precscope.script.seeds import seed_everything, shift_seeds
 from precscope.script.target import Script, folder_of, run_as_main
 from precscope.script.traces import hide_our_frames
 
@@ -37,12 +38,15 @@ def main(job_path: str, loaded: frozenset[str]) -> None:
     _warm_up(observes=job.recipe is None or job.wants_dtypes)
     _forget_shadowed(job.script, loaded)
     if job.seed is not None:
-        _seed(job.seed)
+        seed_everything(job.seed)
+    if job.seed_shift:
+        shift_seeds(job.seed_shift)
     if not job.keep_compile:
         torch.compiler.set_stance("force_eager")
     # Of our one global hook; it finds models, and does nothing while a graph is traced.
     warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global")
     _save_on_sigterm(listener)
+    _save_on_os_exit(listener)
     hooks = Hooks(listener, discovery)
     if hasattr(os, "register_at_fork"):  # DataLoader workers have nothing of ours
         os.register_at_fork(after_in_child=hooks.remove)
@@ -57,6 +61,7 @@ def _listener(job: Job, events: Events, discovery: Discovery) -> Observation | R
 
 def _run(script: Script, hooks: Hooks, listener: Observation | Rerun, events: Events) -> None:
     pid = os.getpid()
+    gc.freeze()  # what is there already is neither an optimizer nor a scaler of the script's
     try:
         run_as_main(script)
     except BaseException as error:
@@ -68,6 +73,7 @@ def _run(script: Script, hooks: Hooks, listener: Observation | Rerun, events: Ev
         if os.getpid() == pid:
             hooks.remove()
             listener.close()
+            gc.unfreeze()
 
 
 def _warm_up(observes: bool) -> None:
@@ -89,12 +95,6 @@ def _forget_shadowed(script: Script, loaded: frozenset[str]) -> None:
                 del sys.modules[inner]
 
 
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global stream is what scripts draw from
-    torch.manual_seed(seed)
-
-
 def _save_on_sigterm(listener: Observation | Rerun) -> None:
     """SIGTERM ends a plain Python at once; here too, after the Recording is written."""
     pid = os.getpid()
@@ -107,3 +107,16 @@ def _save_on_sigterm(listener: Observation | Rerun) -> None:
 
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, save_and_die)
+
+
+def _save_on_os_exit(listener: Observation | Rerun) -> None:
+    """``os._exit`` runs no ``finally``: the Recording is written before it."""
+    pid, leave = os.getpid(), os._exit
+
+    @functools.wraps(leave)
+    def save_and_leave(status: int) -> NoReturn:
+        if os.getpid() == pid:
+            listener.save_at_signal()
+        leave(status)
+
+    os._exit = save_and_leave

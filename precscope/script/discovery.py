@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from precscope.monitor.ranks import unwrapped
+
 _Kind = TypeVar("_Kind")
 
 
@@ -24,12 +26,15 @@ class Root:
         name: prefix of its sites, ``""`` for the only model of a script.
         optimizers: those that hold parameters of it.
         inside: names of modules in it that are watched already, as roots of their own.
+        in_call: whether it is being called while it is found: hooks put on it then begin with
+            its next call.
     """
 
     module: nn.Module
     name: str
     optimizers: list[Optimizer]
     inside: list[str] = field(default_factory=list)
+    in_call: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -72,6 +77,10 @@ class Discovery:
     def root_of(self, module: nn.Module) -> Root | None:
         """The root that ``module`` is."""
         return next((root for root in self.roots if root.module is module), None)
+
+    def give_up(self, module: nn.Module) -> None:
+        """Never look at ``module`` again; the modules in it may be roots of their own."""
+        self._known.add(module)
 
     def stepped(self, optimizer: Optimizer) -> list[Root]:
         """Roots that were called before ``optimizer`` was known; also notes it for known roots."""
@@ -123,15 +132,3 @@ def alive(kind: type[_Kind]) -> list[_Kind]:
     if kind is Optimizer:
         found = [o for o in found if "_optimizer_step_pre_hooks" in vars(o)]
     return found
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The model inside of ``torch.compile`` and data-parallel wrappers."""
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while True:
-        inner = module._modules.get("_orig_mod")
-        if inner is None and isinstance(module, parallel):
-            inner = module.module
-        if inner is None:
-            return module
-        module = inner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from precscope.monitor import Monitor
 from precscope.monitor.sink import NullSink
 from precscope.monitor.sitebook import dtype_name
-from precscope.probes.autocast_dtypes import _CastParameters
+from precscope.probes.autocast_dtypes import CastParameters
 from precscope.script.discovery import Discovery, Root
 from precscope.script.job import Events, Job
 from precscope.script.mixed_use import MixedUse
@@ -21,7 +21,7 @@ class DtypeRun(Rerun):
     def __init__(self, job: Job, events: Events, discovery: Discovery) -> None:
         super().__init__(job, events, discovery)
         self._mixed = MixedUse()
-        self._seen: list[tuple[Root, NullSink, _CastParameters]] = []
+        self._seen: list[tuple[Root, NullSink, CastParameters]] = []
 
     def found(self, root: Root) -> None:
         """Look at a new model."""
@@ -30,7 +30,7 @@ class DtypeRun(Rerun):
         if self._mixed:
             self._seen.clear()
             self._rule.stop()
-        sink, casts = NullSink(), _CastParameters(root.module)
+        sink, casts = NullSink(), CastParameters(root.module)
         kinds = ("activation", "activation_gradient")
         monitor = Monitor(root.module, root.optimizers, sink, kinds=kinds, window_steps=1)
         self._stack.callback(monitor.close)

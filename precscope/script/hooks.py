@@ -1,9 +1,7 @@
-"""The instruments in a script's process: torch's public global hooks, and ``Tensor.backward``."""
+"""The instruments in a script's process: torch's public global hooks, and two of its functions."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -15,9 +13,9 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from precscope.script.differentiation import Differentiation, listening_backward, listening_grad
 from precscope.script.discovery import Discovery, Root
 
-Backward = Callable[..., None]
 NewArguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -26,6 +24,9 @@ class Listener(Protocol):
 
     def found(self, root: Root) -> None:
         """A model is about to be called for the first time."""
+
+    def lost(self, module: nn.Module, error: Exception) -> None:
+        """It could not be found out whether ``module`` is a model, or how to watch it."""
 
     def before_forward(self, root: Root) -> None:
         """A model is about to be called."""
@@ -38,8 +39,8 @@ class Listener(Protocol):
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
 
-    def backward(self, loss: torch.Tensor, run: Callable[[torch.Tensor], None]) -> None:
-        """The script calls ``loss.backward()``; ``run`` does so for the tensor given."""
+    def differentiate(self, asked: Differentiation) -> Any:
+        """The script asks for gradients; returns what it gets."""
 
 
 class Hooks:
@@ -48,8 +49,10 @@ class Hooks:
     def __init__(self, listener: Listener, discovery: Discovery) -> None:
         self._listener = listener
         self._discovery = discovery
-        self._backward: Backward = torch.Tensor.backward
-        torch.Tensor.backward = self._patched()  # type: ignore[method-assign]
+        self._backward, self._grad = torch.autograd.backward, torch.autograd.grad
+        # Tensor.backward calls the first by this name.
+        torch.autograd.backward = listening_backward(self._backward, listener.differentiate)
+        torch.autograd.grad = listening_grad(self._grad, listener.differentiate)
         self._handles = [
             register_module_forward_pre_hook(self._forward),
             register_optimizer_step_pre_hook(self._before_step),
@@ -61,17 +64,32 @@ class Hooks:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        torch.Tensor.backward = self._backward  # type: ignore[method-assign]
+        torch.autograd.backward, torch.autograd.grad = self._backward, self._grad
 
     def _forward(self, module: nn.Module, inputs: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        found = self._discovery.called(module)
-        if found is not None:
-            self._listener.found(found)
-        root = found or self._discovery.root_of(module)
+        self._look_at(module)
+        root = self._discovery.root_of(module)
         if root is not None:
             self._listener.before_forward(root)
+
+    def _look_at(self, module: nn.Module) -> None:
+        try:
+            found = self._discovery.called(module)
+        except Exception as error:  # noqa: BLE001 - nothing of ours stops the user's program
+            self._discovery.give_up(module)
+            self._listener.lost(module, error)
+            return
+        if found is not None:
+            found.in_call = found.module is module
+            self._tell(found)
+
+    def _tell(self, found: Root) -> None:
+        try:
+            self._listener.found(found)
+        except Exception as error:  # noqa: BLE001 - see _look_at
+            self._listener.lost(found.module, error)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -81,17 +99,4 @@ class Hooks:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._listener.after_step(optimizer)
         for root in self._discovery.stepped(optimizer):
-            self._listener.found(root)
-
-    def _patched(self) -> Backward:
-        original, listener = self._backward, self._listener
-
-        @functools.wraps(original)
-        def backward(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            if kwargs.get("create_graph") or (len(args) > 2 and args[2]):
-                # Gradients that are differentiated again must stay as autograd made them.
-                original(self, *args, **kwargs)
-            else:
-                listener.backward(self, lambda loss: original(loss, *args, **kwargs))
-
-        return backward
+            self._tell(root)

@@ -29,6 +29,8 @@ class Job:
         seed: seed of torch, NumPy and random before the script starts; None leaves them alone.
         command: the command line, for the Recording.
         wants_dtypes: tell which dtype each site has, in place of the losses.
+        counts_saved: count what the first forward passes save for backward.
+        seed_shift: added to every seed that the script sets itself.
     """
 
     script: Script
@@ -42,6 +44,8 @@ class Job:
     seed: int | None = None
     command: str = ""
     wants_dtypes: bool = False
+    counts_saved: bool = True
+    seed_shift: int = 0
 
     def write(self, path: Path) -> None:
         """Write the job as JSON."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +11,11 @@ from precscope.arithmetic.storage import convertible_parameters
 from precscope.environment import environment
 from precscope.errors import UsageError
 from precscope.monitor import Monitor, Schedule
+from precscope.monitor.ranks import process_rank
 from precscope.recording import RecordingWriter
-from precscope.script.discovery import Root
+from precscope.script.differentiation import Differentiation
+from precscope.script.discovery import Root, held_by
+from precscope.script.footprint import StepClock
 from precscope.script.hooks import NewArguments
 from precscope.script.job import Events, Job
 from precscope.script.mixed_use import MixedUse
@@ -46,6 +48,7 @@ class Observation:
         self._half_weights: list[str] = []
         self._loss: torch.Tensor | None = None
         self._closed = False
+        self._clock = StepClock()
 
     def found(self, root: Root) -> None:
         """Attach a monitor to a new model."""
@@ -61,6 +64,13 @@ class Observation:
         self._half_weights += names
         shared.writer.put_document("half_weights", self._half_weights)
         self._events.tell("model", name=root.name, kind=type(root.module).__name__)
+
+    def lost(self, module: torch.nn.Module, error: Exception) -> None:
+        """Tell that a model is not watched; the script goes on."""
+        name, message = type(module).__name__, f"{type(error).__name__}: {error}"
+        self._events.tell("broken", where=name, message=message)
+        if self._shared is not None:
+            self._shared.put_error(name, message)
 
     def before_forward(self, root: Root) -> None:
         """End the script if it has done enough; see whether it uses autocast."""
@@ -91,22 +101,28 @@ class Observation:
             self._loss = None
             if self._mixed and self._rule.leader_steps == 1:
                 self._tell_mixed()
-            self._events.tell("step", step=self._rule.leader_steps)
+            self._events.tell("step", step=self._rule.leader_steps, seconds=self._clock.lap())
 
-    def backward(self, loss: torch.Tensor, run: Callable[[torch.Tensor], None]) -> None:
+    def differentiate(self, asked: Differentiation) -> Any:
         """Note the loss; losses of one step are added up. Nothing is read from the device."""
-        if loss.numel() == 1 and not self._closed:
-            with torch.no_grad():
-                value = self._mixed.unscaled(loss.detach().float())
-                self._loss = value if self._loss is None else self._loss + value
-            self._record_loss(self._loss)
-        run(loss)
+        if not self._closed:
+            held = held_by([o for root, _ in self._monitors for o in root.optimizers])
+            loss = asked.loss(held)
+            if loss is not None:
+                with torch.no_grad():
+                    value = self._mixed.unscaled(loss)
+                    self._loss = value if self._loss is None else self._loss + value
+                self._record_loss(self._loss)
+            if self._shared is not None and any(id(i) in held for i in asked.inputs or ()):
+                self._shared.unseen_gradients += 1
+        return asked.run(asked.outputs)
 
     def close(self) -> None:
         """Take every observer off and complete the Recording. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
+        self._events.tell("observers", memory_bytes=sum(m.memory_bytes for _, m in self._monitors))
         for _, monitor in self._monitors:
             monitor.close()
         if self._shared is not None:
@@ -134,13 +150,14 @@ class Observation:
             exclude=[pattern for name in root.inside for pattern in (name, f"{name}.*")],
             window_steps=max(1, min(-(-job.steps // job.every) // WINDOWS, WINDOW_STEPS)),
         )
-        # Hooks put on a module that is being called begin with its next call.
-        monitor._on_root_forward(root.module, (), {})
+        if root.in_call:
+            monitor.begin_pass()
         return monitor
 
     def _finish(self) -> None:
-        self.close()
-        self._events.tell("done")
+        if not self._closed:
+            self.close()
+            self._events.tell("done")
         if not self._job.keep_going:
             self._rule.stop()
 
@@ -153,7 +170,9 @@ class Observation:
         if self._shared is None:
             job = self._job
             assert job.recording is not None
-            writer = RecordingWriter(job.recording, {"title": job.script.name})
+            rank, world_size = process_rank()
+            ranks = {"rank": rank, "world_size": world_size} if world_size > 1 else {}
+            writer = RecordingWriter(job.recording, {"title": job.script.name, **ranks})
             writer.put_document(
                 "environment", environment(root.device, torch.initial_seed(), job.command)
             )

@@ -46,11 +46,13 @@ class Ended:
         exit_code: as a shell shows it: 128 plus the number of the signal that ended it.
         events: all that the process told, oldest first.
         complaints: the end of what it wrote to a stderr that was not shown.
+        seconds: how long the process ran.
     """
 
     exit_code: int
     events: list[dict[str, Any]] = field(default_factory=list)
     complaints: str = ""
+    seconds: float = 0.0
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The events of a kind."""
@@ -81,11 +83,13 @@ def run_script(
                 stdout=stdout,
                 stderr=None if is_shown else kept,
             )
+            began = time.monotonic()
             seen: list[dict[str, Any]] = []
             patience = None if is_shown else PATIENCE_SECONDS
             with _signals_to(process):
                 _follow(process, reader, seen, on_event, patience)
-            return Ended(_shell_code(process.returncode), seen, _tail(kept))
+            seconds = time.monotonic() - began
+            return Ended(_shell_code(process.returncode), seen, _tail(kept), seconds)
 
 
 def _follow(

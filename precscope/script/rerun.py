@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,7 +18,9 @@ import torch
 from torch.optim import LBFGS, Optimizer
 
 from precscope.recipe import Recipe
-from precscope.script.discovery import Discovery, Root
+from precscope.script.differentiation import Differentiation
+from precscope.script.discovery import Discovery, Root, held_by
+from precscope.script.footprint import Footprint, StepClock
 from precscope.script.hooks import NewArguments
 from precscope.script.job import Events, Job
 from precscope.script.scaling import ScriptScaling
@@ -55,6 +58,9 @@ class Rerun:
         self._out_of_autocast: Any = None
         self._loss: float | None = None
         self._not_finite = 0
+        self._told_changes = 0
+        self._clock = StepClock()
+        self._footprint = Footprint(counts_saved=job.counts_saved)
 
     def found(self, root: Root) -> None:
         """Keep the recipe's FP32 modules of a new model in FP32."""
@@ -63,9 +69,13 @@ class Rerun:
             self._stack.callback(Fp32Modules(kept, root.device.type).remove)
         if self._scaling is not None:
             self._statistics[id(root)] = BatchStatistics(root.module)
-        held = {id(p): p for o in root.optimizers for p in optimizer_parameters(o)}
-        size = sum(p.numel() * p.element_size() for p in held.values())
-        self._events.tell("trains", device=str(root.device), weight_bytes=size)
+        self._footprint.add(root)
+        self._events.tell("trains", device=str(root.device))
+
+    def lost(self, module: torch.nn.Module, error: Exception) -> None:
+        """Tell it: a recipe that reaches only a part of what is trained says nothing."""
+        self._events.tell("refused", reason=f"{type(module).__name__}: {error}")
+        self._rule.stop()
 
     def before_forward(self, root: Root) -> None:
         """Begin autocast; end the script if it has done enough."""
@@ -77,6 +87,7 @@ class Rerun:
         torch.clear_autocast_cache()
         if torch.is_grad_enabled() and id(root) in self._statistics:
             self._statistics[id(root)].take()
+        self._footprint.called(root)
 
     def before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -84,9 +95,8 @@ class Rerun:
         """Take the update out of autocast, and suppress it after an overflow."""
         if self._rule.is_beyond(optimizer):
             self._finish()
-        if isinstance(optimizer, LBFGS) and self._scaling is not None:
-            self._events.tell("refused", reason="L-BFGS evaluates the loss itself, unscaled")
-            self._rule.stop()
+        if self._scaling is not None:
+            self._refuse_what_sees_the_scale(optimizer, self._scaling)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         self._out_of_autocast = self._autocast(False)
         self._out_of_autocast.__enter__()
@@ -106,26 +116,42 @@ class Rerun:
         is_leader, skipped = self._rule.is_leader(optimizer), self._skipped
         log2_scale = None if self._scaling is None else self._scaling.log2_scale
         self._after_update(optimizer)
+        if self._rule.leader_steps < 2:  # every model has a gradient once the leader steps again
+            self._footprint.look_at_gradients()
         self._rule.took(optimizer)
         if is_leader:
             self._report(log2_scale, skipped)
 
-    def backward(self, loss: torch.Tensor, run: Callable[[torch.Tensor], None]) -> None:
+    def differentiate(self, asked: Differentiation) -> Any:
         """Differentiate outside of autocast, the loss scaled and the gradients unscaled."""
-        if loss.numel() == 1:
-            self._loss = (self._loss or 0.0) + float(loss.detach())
+        self._footprint.counts_saved = False
+        optimizers = [o for root in self._discovery.roots for o in root.optimizers]
+        loss = asked.loss(held_by(optimizers))
+        if loss is not None:
+            self._loss = (self._loss or 0.0) + float(loss)
         with self._autocast(False):
             if self._scaling is None:
-                run(loss)
-            else:
-                self._scaling.backward(loss, run, self._parameters())
+                return asked.run(asked.outputs)
+            return self._scaling.differentiate(asked, self._parameters())
 
     def close(self) -> None:
-        """Leave autocast and FP16 arithmetic."""
+        """Leave autocast and FP16 arithmetic; tell what the run took."""
         self._stack.close()
+        if self._rule.leader_steps:
+            self._events.tell("measured", **self._footprint.document())
 
     def save_at_signal(self) -> None:
         """Every event is in its file already."""
+
+    def _refuse_what_sees_the_scale(self, optimizer: Optimizer, scaling: ScriptScaling) -> None:
+        reason = None
+        if isinstance(optimizer, LBFGS):
+            reason = "L-BFGS evaluates the loss itself, unscaled"
+        elif scaling.is_running:
+            reason = "weights are updated inside of backward, where gradients carry the loss scale"
+        if reason is not None:
+            self._events.tell("refused", reason=reason)
+            self._rule.stop()
 
     def _autocast(self, enabled: bool) -> Any:
         if self._device is None or self._recipe.compute_dtype == "float32":
@@ -176,10 +202,18 @@ class Rerun:
             loss=json_number(value),
             log2_scale=log2_scale,
             skipped=skipped,
+            seconds=self._clock.lap(),
+            scale_changes=self._scale_changes(),
         )
         self._not_finite = 0 if math.isfinite(value) else self._not_finite + 1
         if self._not_finite == PATIENCE_STEPS:
             self._finish()
+
+    def _scale_changes(self) -> list[dict[str, Any]]:
+        """Those since the last report, by the step of the leader that they came after."""
+        new = [] if self._scaling is None else self._scaling.changes[self._told_changes :]
+        self._told_changes += len(new)
+        return [asdict(replace(change, step=self._rule.leader_steps - 1)) for change in new]
 
     def _finish(self) -> None:
         held = (p for root in self._discovery.roots for p in root.module.parameters())

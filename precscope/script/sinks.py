@@ -9,15 +9,23 @@ from precscope.facts import Site, StepRecord, UpdateWindow, Window
 from precscope.recording import RecordingWriter
 from precscope.script.discovery import Root
 
+HANDED_BACK = "handed back by torch.autograd.grad, which calls no hook of a parameter"
+
 
 class SharedRecording:
-    """What the models of a script have in common: the file, the steps, the coverage."""
+    """What the models of a script have in common: the file, the steps, the coverage.
+
+    Attributes:
+        unseen_gradients: calls of ``torch.autograd.grad`` for parameters of an optimizer.
+    """
 
     def __init__(self, writer: RecordingWriter) -> None:
         self.writer = writer
         self.is_writing = False
+        self.unseen_gradients = 0
         self._steps: dict[int, StepRecord] = {}
         self._coverage: dict[str, dict[str, Any]] = {}
+        self._errors: list[dict[str, Any]] = []
 
     def add_step(self, record: StepRecord) -> None:
         """Of several models, the step keeps the largest gradient and the loss that is known."""
@@ -37,6 +45,10 @@ class SharedRecording:
         finally:
             self.is_writing = False
 
+    def put_error(self, where: str, message: str) -> None:
+        """Note that a model could not be watched."""
+        self._errors.append({"where": where, "message": message, "count": 1})
+
     def put_coverage(self, name: str, document: dict[str, Any]) -> None:
         """Store the coverage of all models so far as one document."""
         self._coverage[name] = document
@@ -44,6 +56,11 @@ class SharedRecording:
         totals = {key: sum(d[key] for d in documents) for key in ("modules_seen", "sites")}
         lists = ("modules_not_seen", "tensors_skipped", "observer_errors")
         joined = {key: [entry for d in documents for entry in d[key]] for key in lists}
+        joined["observer_errors"] += self._errors
+        if self.unseen_gradients:
+            joined["tensors_skipped"].append(
+                {"what": "weight gradients", "reason": HANDED_BACK, "count": self.unseen_gradients}
+            )
         steps = max(d["observed_steps"] for d in documents)
         self.writer.put_document("coverage", {**totals, **joined, "observed_steps": steps})
 

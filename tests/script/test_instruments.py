@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,10 @@ from torch import nn
 
 from precscope.recipe import LossScaling, Recipe
 from precscope.recording import Recording
-from precscope.script import Script
-from precscope.script.discovery import Discovery, Root, unwrapped
-from precscope.script.hooks import Hooks
-from precscope.script.job import EventReader, Events, Job
-from precscope.script.observation import Observation
-from precscope.script.rerun import Rerun
+from precscope.script.discovery import Discovery, Root
+from precscope.script.job import EventReader
 from precscope.script.stop import MAX_RAISED, Stopped, StopRule
+from tests.script.watched import net, watching
 
 FP16 = Recipe(
     "scaled",
@@ -28,27 +23,6 @@ FP16 = Recipe(
     loss_scaling=LossScaling(kind="static", log2_initial=10),
     scaler="precscope",
 )
-
-
-def net() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 2))
-
-
-@contextmanager
-def watching(tmp_path: Path, recipe: Recipe | None = None, steps: int = 3) -> Iterator[None]:
-    gc.collect()  # optimizers of other tests
-    recording = str(tmp_path / "run.precscope") if recipe is None else None
-    job = Job(Script("x.py"), str(tmp_path / "events"), steps, recording=recording, recipe=recipe)
-    discovery, events = Discovery(), Events(str(tmp_path / "events"))
-    listener = Observation(job, events) if recipe is None else Rerun(job, events, discovery)
-    hooks = Hooks(listener, discovery)
-    try:
-        yield
-    finally:
-        hooks.remove()
-        listener.close()
-        events.close()
 
 
 def train(model: nn.Module, steps: int, parts: int = 1) -> list[float]:
@@ -143,14 +117,8 @@ def test_a_second_optimizer_that_steps_rarely_does_not_hold_up_the_end() -> None
     assert not rule.is_beyond(rarely)
 
 
-def test_wrappers_are_taken_off_a_model() -> None:
-    model = net()
-    assert unwrapped(torch.compile(model, backend="eager")) is model  # type: ignore[arg-type]
-    assert unwrapped(model) is model
-
-
 def test_a_frozen_model_and_one_without_an_optimizer_are_no_roots() -> None:
-    gc.collect()
+    gc.freeze()
     discovery = Discovery()
     free, trained = net(), net()
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
@@ -162,3 +130,4 @@ def test_a_frozen_model_and_one_without_an_optimizer_are_no_roots() -> None:
     assert isinstance(root, Root)
     assert (root.name, root.optimizers) == ("", [optimizer])
     assert discovery.called(trained[0]) is None
+    gc.unfreeze()

@@ -66,7 +66,7 @@ def test_output_losses_and_exit_code_are_those_of_a_plain_run(folder: Any) -> No
     folder.write("code/helper.py", 'NAME = "of the script\'s folder"')
     folder.write("rate.txt", "0.01")
     plain = folder.plain("code/train.py", "--width", "8")
-    ended, printed = folder.run(Script("code/train.py", ("--width", "8")))
+    ended, printed = folder.run(Script("code/train.py", ("--width", "8")), fresh=True)
     assert plain.returncode == 3, plain.stderr
     assert printed == plain.stdout
     assert (ended.exit_code, len(ended.of("step"))) == (3, 3)
@@ -190,7 +190,7 @@ def test_files_that_shadow_what_only_we_import_do_no_harm(folder: Any) -> None:
         "    model(torch.ones(2, 4)).mean().backward()\n"
         "    optimizer.step()\n",
     )
-    ended, printed = folder.run(Script("train.py"))
+    ended, printed = folder.run(Script("train.py"), fresh=True)
     assert ended.exit_code == 0, ended.complaints
     assert printed == f"{[f'the script{chr(39)}s {name}' for name in SHADOWING.split()]}\n"
     assert len(folder.recording.steps) == 3
