@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+import torch
 
 try:
     from lightning.pytorch import Callback
 except ImportError:
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback  # type: ignore[assignment]
 
-from precscope.integrations.unwrapping import bare_optimizer
-from precscope.watching import Watch, watch
+from precscope.integrations.training import WatchedTraining
 
 
-class PrecscopeCallback(Callback):  # type: ignore[misc]
-    """Watches the fit of a LightningModule and records it.
+class PrecscopeCallback(WatchedTraining, Callback):
+    """Watches each ``Trainer.fit`` of a LightningModule and records it.
 
     Args:
-        path: the Recording to write.
+        path: the Recording to write; a second fit writes ``run-2.precscope`` beside it.
         options: further arguments of ``precscope.watch``.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = "run.precscope", **options: Any) -> None:
-        self._path = path
-        self._options = options
-        self._watch: Watch | None = None
-
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach; optimizers exist from here on."""
-        self._watch = watch(
-            pl_module,
-            [bare_optimizer(optimizer) for optimizer in trainer.optimizers],
-            path=self._path,
-            scaler=getattr(trainer.precision_plugin, "scaler", None),
-            **self._options,
-        )
+        self._begin(pl_module, trainer.optimizers, _scaler(trainer))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Lightning calls ``training_step``, not the module."""
-        if self._watch is not None:
-            self._watch.monitor.begin_pass()
+        if self.watch is not None:
+            self.watch.monitor.begin_pass()
 
-    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
-        """Note the loss."""
-        if self._watch is not None:
-            self._watch.monitor.record_loss(loss)
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
+        """Note the loss; Lightning has multiplied it by the loss scale already."""
+        scaler = _scaler(trainer)
+        if scaler is not None:
+            loss = loss.detach() / scaler.scale(torch.ones_like(loss, dtype=torch.float32))
+        self._add_loss(loss, trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Detach."""
-        self._close()
+        self.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what was seen until then."""
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+
+def _scaler(trainer: Any) -> Any:
+    return getattr(trainer.precision_plugin, "scaler", None)

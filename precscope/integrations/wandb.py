@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import wandb
 
 from precscope.integrations.series import exponents, scalars
@@ -22,7 +23,7 @@ def log_recording(recording: Recording, run: Any) -> None:
     for scalar in scalars(recording):
         by_step[scalar.step][scalar.tag] = scalar.value
     for found in exponents(recording):
-        histogram = wandb.Histogram(np_histogram=(list(found.counts), list(found.edges)))
-        by_step[found.step][found.tag] = histogram
+        octaves = np.array(found.counts), np.array(found.edges)
+        by_step[found.step][found.tag] = wandb.Histogram(np_histogram=octaves)
     for step in sorted(by_step):
         run.log(by_step[step], step=step)
