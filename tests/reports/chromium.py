@@ -181,8 +181,13 @@ class Chromium:
                 " width: b.width, height: b.height, scale: 1}; })()"
             )
             clip = {"clip": box}
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, **clip)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        path.write_bytes(self.photograph(**clip))
+
+    def photograph(self, clip: dict[str, float] | None = None) -> bytes:
+        """A PNG of a rectangle of the page (``x, y, width, height, scale``), or of all of it."""
+        extra = {"clip": clip} if clip else {}
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, **extra)
+        return base64.b64decode(shot["data"])
 
     def requests(self) -> list[str]:
         """Addresses asked for since the page was opened, data: and blob: left out."""

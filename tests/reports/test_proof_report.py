@@ -198,8 +198,9 @@ def test_a_result_without_the_new_keys_still_renders() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["proved", "broken", "swept", "interrupted"])
+@pytest.mark.parametrize(
+    ("name", "width"), [("proved", 1280), ("broken", 400), ("swept", 1280), ("interrupted", 400)]
+)
 def test_the_charts_draw_without_complaint(
     chromium: Chromium, tmp_path: Path, name: str, width: int
 ) -> None:

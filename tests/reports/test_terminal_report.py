@@ -303,3 +303,14 @@ def test_where_nothing_was_observed_only_the_training_is_told() -> None:
     text = printed(result)
     assert re.findall(r"^(\S[^\n]*?) ─+$", text, re.M) == ["Training runs"]
     assert "observed" not in text
+
+
+def test_a_long_metric_and_the_longest_recipe_lose_no_figure_in_80_columns() -> None:
+    result = sample_result()
+    for run in result["runs"]:
+        run["metrics"] = {"character_accuracy_held_out": 0.4375}
+    result["runs"][-1] |= {"recipe": "paper-fp16-accumulation", "simulated": True}
+    table = section(printed(result), "Training runs")
+    assert "paper-fp16-accumulation*" in table
+    assert table.count("0.4375") == len({run["recipe"] for run in result["runs"]})
+    assert max(len(line) for line in table.splitlines()) <= 80

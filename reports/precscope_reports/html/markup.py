@@ -52,7 +52,8 @@ def join(parts: Iterable[Html], separator: str = "") -> Html:
 
 def name(text: object) -> Html:
     """A name from the user's program: monospaced, breaking at its dots, its direction isolated."""
-    return Html(f'<bdi class="name">{esc(text).replace(".", ".<wbr>")}</bdi>')
+    shown = str(text) if str(text).strip() else "(no name)"
+    return Html(f'<bdi class="name">{esc(shown).replace(".", ".<wbr>")}</bdi>')
 
 
 def dash(reason: str | None = None) -> Html:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from precscope_reports.html import embed
+from precscope_reports.html.details import details_data
 from precscope_reports.html.markup import Html, esc, join
 from precscope_reports.html.payload import page_data, site_data
-from precscope_reports.html.sections import SECTIONS, SWEEP_SECTIONS, Section
+from precscope_reports.html.sections import Section, chosen
 from precscope_reports.phrases import counted, moment
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
@@ -17,7 +17,7 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 def build(result: dict[str, Any]) -> str:
     """The whole page for a result of schema 1."""
-    sections = [render(result) for render in _chosen(result)]
+    sections = [render(result) for render in chosen(result)]
     script = embed.page_script()
     plotly, plotly_hash = embed.packed_plotly()
     slots = {
@@ -31,7 +31,8 @@ def build(result: dict[str, Any]) -> str:
         ),
         "sections": join(map(_section, sections)),
         "data": embed.json_script("report-data", page_data(result)),
-        "sites": embed.packed_script("report-sites", embed.pack(embed.dumps(site_data(result)))),
+        "sites": _packed("report-sites", site_data(result)),
+        "details": _packed("report-details", details_data(result)),
         "plotly": embed.packed_script("plotly-bundle", plotly),
         "script": script,
     }
@@ -39,9 +40,8 @@ def build(result: dict[str, Any]) -> str:
     return _SLOT.sub(lambda match: slots[match[1]], embed.asset("page.html"))
 
 
-def _chosen(result: dict[str, Any]) -> tuple[Callable[[dict[str, Any]], Section], ...]:
-    swept = result.get("scale_sweep") and not (result["sites"] or result["runs"])
-    return SWEEP_SECTIONS if swept else SECTIONS
+def _packed(element_id: str, value: Any) -> Html:
+    return embed.packed_script(element_id, embed.pack(embed.dumps(value)))
 
 
 def _policy(*script_hashes: str) -> str:

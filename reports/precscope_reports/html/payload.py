@@ -16,7 +16,7 @@ WHAT_IF_FORMATS = (FP16, BF16, E4M3, E5M2)
 
 
 def page_data(result: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the sites: formats, loss-scale curve, runs, parameters."""
+    """What does not grow with the model: formats, loss-scale curve, runs, sweep."""
     loss_scale = result["loss_scale"]
     return {
         "formats": [format_facts(fmt) for fmt in WHAT_IF_FORMATS],
@@ -24,7 +24,7 @@ def page_data(result: dict[str, Any]) -> dict[str, Any]:
         "runs": [run_series(run) for run in first_seed(result["runs"])],
         "bands": seed_bands(result["runs"]),
         "sweep": sweep_series(result.get("scale_sweep")),
-        "parameters": result["master_weights"]["parameters"],
+        "nvml": nvml_traces(result["timing"].get("nvml")),
     }
 
 
@@ -85,6 +85,18 @@ def _band(lines: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
         "low": [rounded(float(min(low for _, low, _ in bucket))) for bucket in buckets],
         "high": [rounded(float(max(high for _, _, high in bucket))) for bucket in buckets],
     }
+
+
+def nvml_traces(nvml: Any) -> list[dict[str, Any]]:
+    """The readings over the timed window as lines, thinned; none where NVML was not read."""
+    traces = (nvml.get("traces") or {}) if isinstance(nvml, dict) else {}
+    lines = []
+    for name, trace in traces.items():
+        points = thin_line(trace["values"])
+        seconds = [rounded(trace["seconds"][at]) for at, _ in points]
+        values = [rounded(value) for _, value in points]
+        lines.append({"name": name, "unit": trace["unit"], "seconds": seconds, "values": values})
+    return lines
 
 
 _DOSE_KEYS = (

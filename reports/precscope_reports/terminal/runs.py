@@ -14,6 +14,9 @@ from precscope_reports.terminal.page import Page
 from precscope_reports.terminal.parity import proof
 
 METRICS_SHOWN = 1
+METRIC_COLUMNS = 10
+"""Room for the metric's name: with it the longest recipe fits in 80 columns."""
+
 STATE = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "saved_tensor_bytes")
 
 Run = Mapping[str, Any]
@@ -27,7 +30,8 @@ def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableT
     yield page.heading("Training runs")
     yield page.note(_setting(runs[0]))
     metrics = list(runs[0]["metrics"])[:METRICS_SHOWN]
-    headers = ("recipe", "final loss", "vs fp32", *metrics, "skipped", "step", "memory")
+    short = [page.fit(name, METRIC_COLUMNS) for name in metrics]
+    headers = ("recipe", "final loss", "vs fp32", *short, "skipped", "step", "memory")
     yield page.table(headers, [_row(run, runs, metrics, page) for run in runs])
     yield from _notes(runs, page)
     if note := _memory_note(result):
@@ -45,10 +49,12 @@ def _setting(first: Run) -> str:
     return f"{first['steps']} steps each, seed {first['seed']}, from a loss of {start}"
 
 
-def _row(run: Run, runs: Sequence[Run], metrics: Sequence[str], page: Page) -> tuple[Text, ...]:
+def _row(
+    run: Run, runs: Sequence[Run], metrics: Sequence[str], page: Page
+) -> tuple[Text | str, ...]:
     diverged = run["diverged_at"] is not None
+    recipe = run["recipe"] + ("*" if run["simulated"] else "")
     cells = (
-        (run["recipe"] + ("*" if run["simulated"] else ""), ""),
         ("diverged" if diverged else number(run["final_loss"]), "red" if diverged else ""),
         (_difference(run, runs[0]), ""),
         *((number(run["metrics"].get(name)), "") for name in metrics),
@@ -56,7 +62,7 @@ def _row(run: Run, runs: Sequence[Run], metrics: Sequence[str], page: Page) -> t
         (duration((run["step_ms"] or {}).get("median")), "dim" if run["simulated"] else ""),
         (byte_size(_memory_bytes(run)), ""),
     )
-    return tuple(page.text(*cell) for cell in cells)
+    return recipe, *(page.text(*cell) for cell in cells)
 
 
 def _difference(run: Run, baseline: Run) -> str:

@@ -29,7 +29,7 @@ def riskiest_sites(result: Mapping[str, Any], page: Page) -> Iterator[Renderable
     if not sites:
         return
     yield page.heading("Riskiest sites")
-    risky = sorted((site for site in sites if _hurt(site)), key=_risk, reverse=True)
+    risky = ranked(result)
     if not risky:
         yield page.note("No value observed leaves the normal range of FP16.", "green")
         return
@@ -39,6 +39,11 @@ def riskiest_sites(result: Mapping[str, Any], page: Page) -> Iterator[Renderable
         left=3,
     )
     yield page.note(_legend(len(risky)))
+
+
+def ranked(result: Mapping[str, Any]) -> list[Site]:
+    """The sites at risk that FP16 changes, the worst first."""
+    return sorted((site for site in result["sites"] if _hurt(site)), key=_risk, reverse=True)
 
 
 def _hurt(site: Site) -> bool:
@@ -57,11 +62,12 @@ def _row(site: Site, page: Page) -> tuple[Any, ...]:
         page.text(KINDS.get(site["kind"], site["kind"])),
         exponent_bar(site["histogram"], page.ascii_only),
         page.text(magnitude(site["amax"])),
-        page.text(*_lost(site)),
+        page.text(*lost_cell(site)),
     )
 
 
-def _lost(site: Site) -> tuple[str, str]:
+def lost_cell(site: Site) -> tuple[str, str]:
+    """What FP16 loses at a site, in a word or as its share of the L1 mass, and its style."""
     if site["histogram"]["nans"]:
         return "NaN", "red"
     if site["histogram"]["infinities"]:

@@ -14,11 +14,12 @@ from precscope_reports.html.sections import (
     runs,
     scale_sweep,
     sites,
+    speed,
     verdicts,
 )
 from precscope_reports.html.sections.section import Section
 
-__all__ = ["SECTIONS", "SWEEP_SECTIONS", "Section"]
+__all__ = ["SECTIONS", "SWEEP_SECTIONS", "Section", "chosen"]
 
 SECTIONS: tuple[Callable[[dict[str, Any]], Section], ...] = (
     verdicts.render,
@@ -33,3 +34,12 @@ SECTIONS: tuple[Callable[[dict[str, Any]], Section], ...] = (
 
 SWEEP_SECTIONS = (scale_sweep.render, provenance.render)
 """All there is to say where loss scales were swept and nothing else was done."""
+
+
+def chosen(result: dict[str, Any]) -> tuple[Callable[[dict[str, Any]], Section], ...]:
+    """The sections that this result has something to say in."""
+    if result.get("scale_sweep") and not (result["sites"] or result["runs"]):
+        return SWEEP_SECTIONS
+    if not speed.is_measured(result):
+        return SECTIONS
+    return (*SECTIONS[:-1], speed.render, SECTIONS[-1])

@@ -15,7 +15,7 @@ from precscope_reports.html.markup import (
     table,
     typeset,
 )
-from precscope_reports.html.sections.section import Section, nothing
+from precscope_reports.html.sections.section import Section, chart, nothing, worst_of
 from precscope_reports.phrases import (
     VERDICT_WORDS,
     count,
@@ -58,11 +58,12 @@ def render(result: dict[str, Any]) -> Section:
 
 def _sums(accumulation: dict[str, Any]) -> Html:
     sites = sorted(accumulation["sites"], key=_urgency)
-    caption = f"The worst {min(len(sites), TABLE_ROWS):,} of {counted(len(sites), 'sum')}"
+    caption = worst_of(len(sites), TABLE_ROWS, "sum")
     return join(
         (
             _facts(accumulation, len(sites)),
             _policy(accumulation),
+            _errors_chart(),
             Html(f'<h3 class="sub">{esc(caption)}</h3>'),
             table(caption, _HEADERS, map(_row, sites[:TABLE_ROWS]), "sums"),
             _note(),
@@ -80,6 +81,21 @@ def _facts(accumulation: dict[str, Any], sums: int) -> Html:
     beside = f"<small>{esc(f'{steps:.1f}')} plain steps</small>" if steps else ""
     pairs.append(("Cost of the probe", Html(f"{esc(duration(cost))}{beside}")))
     return facts(pairs)
+
+
+def _errors_chart() -> Html:
+    label = (
+        "Measured error of each sum against its length, with the predicted line; a table follows"
+    )
+    note = (
+        "Lines: a random walk of roundings, sqrt(terms / at once) 2^-11, for sums whose terms do not "
+        "cancel. An open mark is what the partial sums of that very sum let expect; a filled one well "
+        "above it lost more than roundings: small terms swamped, or bias."
+    )
+    return Html(
+        f'<h3 class="sub scripted">Error against length</h3>{chart("sum-errors", label, 380)}'
+        f'<p class="note scripted">{typeset(note)}</p>'
+    )
 
 
 def _policy(accumulation: dict[str, Any]) -> Html:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, facts, join, name, table, typeset
-from precscope_reports.html.sections.section import Section, chart, nothing
-from precscope_reports.phrases import TIMES, VERDICT_WORDS, counted, number, sentence, share
+from precscope_reports.html.sections.section import Section, chart, nothing, worst_of
+from precscope_reports.phrases import TIMES, VERDICT_WORDS, number, sentence, share
 
 TABLE_ROWS = 50
 _SHARES = (
@@ -53,13 +53,25 @@ def _evidence(parameters: list[dict[str, Any]]) -> Html:
         "smaller marks are the same update at a tenth and a hundredth, as after learning rate decay."
     )
     return Html(
-        f'{chart("retention", label, 170)}<p class="note">{esc(note)}</p>{_table(parameters)}'
+        f'{chart("retention", label, 170)}<p class="note">{esc(note)}</p>'
+        f"{_rates(parameters)}{_table(parameters)}"
+    )
+
+
+def _rates(parameters: list[dict[str, Any]]) -> Html:
+    if not any(parameter["learning_rate"] for parameter in parameters):
+        return Html("")
+    label = "Retention of each parameter's update against the learning rate"
+    return Html(
+        f'<h3 class="sub scripted">Against the learning rate</h3>{chart("retention-rates", label, 300)}'
+        '<p class="note scripted">From the learning rate of the run down to a hundredth of it: the update '
+        "is made smaller by the same factor. One line per parameter.</p>"
     )
 
 
 def _table(parameters: list[dict[str, Any]]) -> Html:
     worst = sorted(parameters, key=_retention)[:TABLE_ROWS]
-    caption = f"The worst {len(worst):,} of {counted(len(parameters), 'parameter')}"
+    caption = worst_of(len(parameters), TABLE_ROWS, "parameter")
     return Html(
         f'<h3 class="sub">{esc(caption)}</h3>'
         f"{table(caption, _HEADERS, map(_row, worst), 'parameters')}"

@@ -54,11 +54,17 @@ def _cost(timing: dict[str, Any]) -> Html:
             ),
             ("Memory of the observers", esc(byte_size(timing["observer_memory_bytes"]))),
             ("Clock", esc(timing["clock"])),
-            ("Tensor cores", esc(missing(timing["tensor_cores_reason"]))),
-            ("NVML", esc(missing(timing["nvml_reason"]))),
-            ("Time per module", esc(missing(timing["modules_reason"]))),
+            ("Tensor cores", _speed(timing, "tensor_cores")),
+            ("NVML", _speed(timing, "nvml")),
+            ("Time per module", _speed(timing, "modules")),
         ]
     )
+
+
+def _speed(timing: dict[str, Any], key: str) -> Html:
+    if timing.get(key) and timing.get("modules"):
+        return Html('<a href="#speed">measured</a>')
+    return esc(missing(timing.get(f"{key}_reason")))
 
 
 def _or_reason(text: str, reason: str | None, timing: dict[str, Any], key: str) -> Html:

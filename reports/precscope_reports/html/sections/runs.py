@@ -7,17 +7,11 @@ from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, join, table, typeset
 from precscope_reports.html.payload import first_seed
+from precscope_reports.html.sections.memory import memory
 from precscope_reports.html.sections.proof import proof
 from precscope_reports.html.sections.section import Section, chart, nothing
 from precscope_reports.phrases import byte_size, count, difference, duration, number, scale
 
-_BYTES = (
-    ("peak_memory_bytes", "Peak memory"),
-    ("saved_tensor_bytes", "Saved for backward"),
-    ("weight_bytes", "Weights"),
-    ("gradient_bytes", "Gradients"),
-    ("optimizer_bytes", "Optimizer"),
-)
 _OUTCOMES = ("Recipe", "#Steps", "#First loss", "#Final loss", "#Against fp32", "#Skipped", "Ended")
 
 
@@ -33,7 +27,7 @@ def render(result: dict[str, Any]) -> Section:
         "diverged, a shaded band the losses of all seeds. Click a name to hide its line.</p>"
     )
     losses = chart("run-losses", label, 440)
-    body = join([losses, legend, _outcomes(runs), proof(result), _costs(runs)])
+    body = join([losses, legend, _outcomes(runs), proof(result), _costs(runs), memory(result)])
     return Section("runs", "Training", "Trained with each recipe", body, lead)
 
 
@@ -104,11 +98,13 @@ def _ending(run: dict[str, Any]) -> Html:
     if run["diverged_at"] is None:
         return esc("finished")
     reason = f": {run['diverged_reason']}" if run["diverged_reason"] else ""
-    return Html(f'<strong class="bad">diverged at step {run["diverged_at"]}</strong>{esc(reason)}')
+    return Html(
+        f'<strong class="bad">diverged at step {esc(run["diverged_at"])}</strong>{esc(reason)}'
+    )
 
 
 def _costs(runs: list[dict[str, Any]]) -> Html:
-    headers = ("Recipe", "#Step", *(f"#{label}" for _, label in _BYTES), "#Last loss scale")
+    headers = ("Recipe", "#Step", "#Peak memory", "#Saved for backward", "#Last loss scale")
     rows = table("What each recipe costs", headers, map(_cost, runs), "runs")
     note = (
         '<p class="note">Step times are medians of the step, with the 10th and 90th percentile.</p>'
@@ -120,7 +116,7 @@ def _cost(run: dict[str, Any]) -> list[Html]:
     return [
         Html(f'<span class="recipe">{esc(run["recipe"])}</span>'),
         _step_time(run),
-        *(_bytes(run, key) for key, _ in _BYTES),
+        *(_bytes(run, key) for key in ("peak_memory_bytes", "saved_tensor_bytes")),
         _last_scale(run),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precscope_reports.html.markup import Html, esc
+from precscope_reports.phrases import counted
 
 NO_LEAD = Html("")
 
@@ -39,3 +40,10 @@ def chart(element_id: str, label: str, min_height_px: int) -> Html:
 def nothing(text: object) -> Html:
     """A quiet sentence that stands where there is nothing to show."""
     return Html(f'<p class="nothing">{esc(text)}</p>')
+
+
+def worst_of(total: int, limit: int, noun: str) -> str:
+    """Caption of a table that is sorted and may be cut: ``The worst 50 of 80 sums``."""
+    if total <= limit:
+        return f"{counted(total, noun)}, worst first" if total > 1 else counted(total, noun)
+    return f"The worst {limit:,} of {counted(total, noun)}"

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, join, name, table, typeset
-from precscope_reports.html.payload import WHAT_IF_FORMATS
 from precscope_reports.html.sections.section import Section, chart, nothing
+from precscope_reports.html.sections.site_controls import controls
 from precscope_reports.html.sparkline import sparkline
 from precscope_reports.phrases import KIND_WORDS, counted, magnitude, share
 
 TABLE_ROWS = 50
-LOWEST_LOG2_SCALE, HIGHEST_LOG2_SCALE = -12, 24
-
-_FILTERS = (
-    ("gradients", "Gradients", ("activation_gradient", "weight_gradient")),
-    ("activation_gradient", "Activation gradients", ("activation_gradient",)),
-    ("weight_gradient", "Weight gradients", ("weight_gradient",)),
-    ("activation", "Activations", ("activation",)),
-    ("weight", "Weights", ("weight",)),
-)
 
 
 def render(result: dict[str, Any]) -> Section:
@@ -33,7 +23,7 @@ def render(result: dict[str, Any]) -> Section:
     )
     if not sites:
         return Section("sites", "Range", "Where the values lie", _no_sites())
-    body = join([_controls(sites, result["loss_scale"]), _map(len(sites)), _static_table(sites)])
+    body = join([controls(sites, result["loss_scale"]), _map(len(sites)), _static_table(sites)])
     return Section("sites", "Range", "Where the values lie", body, lead)
 
 
@@ -48,60 +38,13 @@ def _no_sites() -> Html:
     return nothing("No site was observed: see coverage below for what was not seen, and why.")
 
 
-def _controls(sites: list[dict[str, Any]], advice: dict[str, Any]) -> Html:
-    found = Counter(site["kind"] for site in sites)
-    sizes = [(key, label, sum(found[kind] for kind in kinds)) for key, label, kinds in _FILTERS]
-    chosen = next(key for key, _, size in sizes if size)
-    radios = join(_radio(key, label, size, key == chosen) for key, label, size in sizes)
-    formats = join(
-        Html(f'<option value="{esc(fmt.name)}">{esc(fmt.name.upper())}</option>')
-        for fmt in WHAT_IF_FORMATS
-    )
-    return Html(
-        '<form class="controls" id="controls" autocomplete="off">'
-        f'<fieldset class="segmented"><legend class="sr">Kind of site</legend>{radios}</fieldset>'
-        '<label class="field">Search<input type="search" id="site-search" '
-        'placeholder="name or module type"></label>'
-        f'<label class="field">Stored as<select id="site-format">{formats}</select></label>'
-        '<label class="field slider"><span>Loss scale <output id="scale-output">2<sup>0</sup>'
-        f'</output></span><input type="range" id="scale-slider" min="{LOWEST_LOG2_SCALE}" '
-        f'max="{HIGHEST_LOG2_SCALE}" step="1" value="0" aria-describedby="scale-note">'
-        f"{_window(advice)}</label></form>"
-        '<p class="totals" id="totals" aria-live="polite"></p>'
-        '<p class="note" id="scale-note"></p>'
-    )
-
-
-def _radio(key: str, label: str, size: int, checked: bool) -> Html:
-    state = " checked" if checked else ""
-    state += "" if size else " disabled"
-    return Html(
-        f'<label><input type="radio" name="kind" value="{key}"{state}>'
-        f"<span>{esc(label)} <small>{size:,}</small></span></label>"
-    )
-
-
-def _window(advice: dict[str, Any]) -> Html:
-    """The safe window, drawn under the slider: both ends as shares of the slider's length."""
-    low, high = advice["minimum_log2"], advice["maximum_log2"]
-    if low is None or high is None or low > high:
-        return Html("")
-    ends = (min(max(end, LOWEST_LOG2_SCALE), HIGHEST_LOG2_SCALE) for end in (low, high))
-    length = HIGHEST_LOG2_SCALE - LOWEST_LOG2_SCALE
-    start, stop = ((end - LOWEST_LOG2_SCALE) / length for end in ends)
-    return Html(
-        f'<span class="track" style="--from:{start:.4f};--to:{stop:.4f}"><span>safe window</span>'
-        "</span>"
-    )
-
-
 def _map(rows: int) -> Html:
     height_px = min(760, max(150, rows // 2 * 19)) + 92
     label = "Heat map of sites against binary exponents; the table below holds the same shares"
     return Html(
         f"{chart('site-map', label, height_px)}"
         '<p class="note interactive">Click a row, or a name in the table, for that site\'s '
-        "histogram. Drag to zoom, double-click to reset.</p>"
+        "page; a folded module unfolds. Drag to zoom, double-click to reset.</p>"
     )
 
 

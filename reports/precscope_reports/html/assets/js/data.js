@@ -18,6 +18,10 @@ async function loadSites() {
   });
 }
 
+async function loadDetails() {
+  Object.assign(report, JSON.parse(await unpack("report-details")));
+}
+
 async function loadPlotly() {
   const script = document.createElement("script");
   script.textContent = await unpack("plotly-bundle");

@@ -35,7 +35,8 @@ function mapColumns(sites) {
 
 const hoverOf = (site) => {
   const shares = site.shares;
-  return `<b>${escapeHtml(shortened(site.name, 64))}</b><br>${KIND_WORDS[site.kind]}, ` +
+  const kind = site.sites ? "" : `${KIND_WORDS[site.kind]}, `;
+  return `<b>${escapeHtml(shortened(site.name, 64))}</b><br>${kind}` +
     `${escapeHtml(shortened(site.module_type, 40))}${site.at_risk ? "" : ", stays FP32"}<br>` +
     `flushed ${share(shares.flushed)}, L1 lost ${share(shares.l1)}<br>` +
     `overflow ${share(shares.overflow)}, largest ${magnitude(largestOf(site))}`;
@@ -76,37 +77,63 @@ function notFiniteShare(site) {
   return odd / (site.shares.total + site.zeros + odd);
 }
 
-const mapShift = () => (state.shown.some(isGradient) ? state.shift : 0);
+const mapShift = () => (state.rows.some(isGradient) ? state.shift : 0);
 
 function mapLayout(sites, strips) {
   const range = mapRange(sites, state.format);
   const narrow = isNarrow();
   const height = Math.min(760, Math.max(150, sites.length * 19)) + 92;
+  const limits = limitMarks(sites);
   const stripEnd = (narrow ? 0.075 : 0.035) * strips;
   const every = Math.max(1, Math.ceil((sites.length * 15) / (height - 92)));
-  const labelled = sites.map((_, row) => row).filter((row) => row % every === 0);
+  const near = (row) => [...limits.keys()].some((limit) => limit !== row && Math.abs(limit - row) < every);
+  const labelled = sites.map((_, row) => row)
+    .filter((row) => limits.has(row) || (row % every === 0 && !near(row)));
   const marks = regionMarks(state.format, range[0], range[1], narrow ? 34 : 110);
+  if (!narrow) marks.annotations.push(...limitLabels(limits));
   return layout({
     height, ...marks, margin: { l: 10, r: narrow ? 8 : 10, t: 30, b: 58 },
     xaxis: axis({ domain: [stripEnd + 0.012, 1], range, ...powerTicks(range[0], range[1], narrow ? 6 : 14),
       title: narrow ? "magnitude" : "magnitude of the values, by power of two", showgrid: false }),
     xaxis2: axis({ type: "category", domain: [0, stripEnd], fixedrange: true, showgrid: false, tickangle: 0, ticks: "" }),
     yaxis: axis({ anchor: "x2", range: [sites.length - 0.5, -0.5], showgrid: false, ticks: "", tickvals: labelled,
-      ticktext: labelled.map((row) => escapeHtml(shortened(sites[row].name, narrow ? 13 : 32))),
+      ticktext: labelled.map((row) => rowLabel(sites[row].name, limits.has(row), narrow ? 13 : 32)),
       tickfont: { size: 11.5, color: css("--quiet") } }),
   });
 }
 
+// The rows that hold a site which sets an end of the safe window, with what to say about them.
+function limitMarks(rows) {
+  const marks = new Map();
+  rows.forEach((row, at) => {
+    const limits = limitsOf(row);
+    if (limits.length) marks.set(at, limits.join(", "));
+  });
+  return marks;
+}
+
+function rowLabel(name, marked, length) {
+  const text = escapeHtml(shortened(name, length));
+  return marked ? `<span style="color:${css("--ok")}"><b>${text}</b></span>` : text;
+}
+
+const limitLabels = (limits) => Array.from(limits, ([row, text]) => ({
+  xref: "paper", x: 1, xanchor: "right", yref: "y", y: row, showarrow: false, text,
+  font: { size: 11.5, color: css("--ok") }, bgcolor: css("--page"), opacity: 0.9, borderpad: 1,
+}));
+
 function drawMap(keys) {
   if (!mapElement) return;
-  const redraw = !keys || ["kind", "query", "format", "sites", "theme"].some((key) => keys.has(key));
+  const redraw = !keys || [...SELECTING, "level", "toggled", "format"].some((key) => keys.has(key));
   if (redraw) redrawMap();
   else if (keys.has("shift")) moveMap();
 }
 
 function redrawMap() {
-  if (!state.shown.length) {
+  clearTimeout(restTimer);
+  if (!state.rows.length) {
     Plotly.purge(mapElement);
+    delete mapElement.dataset.wired; // purging takes the listeners along
     mapElement.textContent = "No site matches.";
     mapElement.classList.add("nothing");
     return;
@@ -115,17 +142,44 @@ function redrawMap() {
     mapElement.classList.remove("nothing");
     mapElement.textContent = "";
   }
-  const traces = mapTraces(state.shown);
-  Plotly.react(mapElement, traces, mapLayout(state.shown, traces.length - 1), CONFIG);
+  const traces = mapTraces(state.rows);
+  Plotly.react(mapElement, traces, mapLayout(state.rows, traces.length - 1), CONFIG);
+  slideCells(0);
   if (mapElement.dataset.wired) return;
   mapElement.dataset.wired = "yes";
-  mapElement.on("plotly_click", (event) => openSite(state.shown[event.points[0].y]));
+  mapElement.on("plotly_click", (event) => openRow(state.rows[event.points[0].y]));
 }
+
+// While the slider moves, the drawn cells are slid over their place; when it rests they are drawn.
+const REST_MS = 140;
+let restTimer = 0;
 
 function moveMap() {
   const cells = mapElement.data?.[0];
   if (!cells) return;
-  const hover = state.shown.map(hoverOf);
+  slideCells(firstColumn + 0.5 + mapShift() - cells.x0);
+  clearTimeout(restTimer);
+  restTimer = setTimeout(settleMap, REST_MS);
+}
+
+function slideCells(exponents) {
+  const { _length: width, range } = mapElement._fullLayout.xaxis;
+  const pixels = (exponents * width) / (range[1] - range[0]);
+  mapElement.querySelector(".subplot.xy .heatmaplayer")
+    ?.setAttribute("transform", pixels ? `translate(${pixels},0)` : "");
+}
+
+function settleMap() {
+  clearTimeout(restTimer);
+  const cells = mapElement.data?.[0];
+  if (!cells) return;
+  const hover = state.rows.map(hoverOf);
   cells.customdata = cells.z.map((row, index) => new Array(row.length).fill(hover[index]));
   Plotly.restyle(mapElement, { x0: firstColumn + 0.5 + mapShift() }, [0]);
+  slideCells(0);
+}
+
+function openRow(row) {
+  if (row?.sites) toggleModule(row.number);
+  else openSite(row);
 }

@@ -45,7 +45,37 @@ function wireControls() {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", readControls);
   form.addEventListener("input", showScale);
+  fillModules();
+  wirePresets(form);
   readControls();
+}
+
+const MOST_CHOICES = 60;
+let choices = [];
+
+function fillModules() {
+  const select = document.getElementById("site-module");
+  choices = moduleChoices(state.sites).slice(0, MOST_CHOICES);
+  const groups = new Map();
+  choices.forEach((choice, index) => {
+    if (!groups.has(choice.group)) {
+      const group = document.createElement("optgroup");
+      group.label = choice.group;
+      groups.set(choice.group, select.appendChild(group));
+    }
+    const text = `${shortened(choice.label, 36).replace(UNPRINTABLE, "\ufffd")} (${count(choice.size)})`;
+    groups.get(choice.group).append(new Option(text, String(index)));
+  });
+}
+
+function wirePresets(form) {
+  form.addEventListener("click", (event) => {
+    const preset = event.target.closest("[data-scale]");
+    if (!preset) return;
+    const slider = document.getElementById("scale-slider");
+    slider.value = preset.dataset.scale;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  });
 }
 
 function readControls() {
@@ -53,10 +83,13 @@ function readControls() {
   const wanted = {
     kind: document.querySelector('input[name="kind"]:checked').value,
     query: value("site-search").trim(),
+    module: choices[value("site-module")] ?? null,
+    level: Number(value("site-level")),
     format: report.formats.find((format) => format.name === value("site-format")),
     shift: Number(value("scale-slider")),
   };
   const differing = Object.entries(wanted).filter(([key, item]) => state[key] !== item || !state.shown.length);
+  if (differing.some(([key]) => key === "level")) differing.push(["toggled", new Set()]);
   if (differing.length) change(Object.fromEntries(differing));
 }
 
@@ -66,15 +99,20 @@ function showScale() {
   document.getElementById("scale-output").innerHTML = powerOfTwo(Number(slider.value));
   slider.setAttribute("aria-valuetext", `2 to the power of ${slider.value}`);
   slider.disabled = !(state.kind === "gradients" || state.kind.endsWith("gradient"));
+  document.querySelectorAll("[data-scale]").forEach((preset) => {
+    preset.disabled = slider.disabled;
+    preset.setAttribute("aria-pressed", String(preset.dataset.scale === slider.value));
+  });
+}
+
+function drawCharts() {
+  const charts = [drawCurve, drawTrend, drawRuns, drawSweep, drawRetention, drawRates, drawSums, drawSpeed];
+  charts.forEach((draw) => draw());
 }
 
 function drawAll() {
   drawMap();
-  drawCurve();
-  drawTrend();
-  drawRuns();
-  drawSweep();
-  drawRetention();
+  drawCharts();
   if (dialog.open) openSite(state.sites[openIndex]);
 }
 
@@ -105,7 +143,7 @@ function wireTheme() {
 async function start() {
   wireCopyButtons();
   wireNavigation();
-  const [sites] = await Promise.all([loadSites(), loadPlotly()]);
+  const [sites] = await Promise.all([loadSites(), loadDetails(), loadPlotly()]);
   state.sites = sites;
   wireTable();
   wireDialog();
@@ -113,13 +151,11 @@ async function start() {
   wireControls();
   publish();
   root.dataset.state = "ready";
-  drawCurve();
-  drawTrend();
-  drawRuns();
-  drawSweep();
-  drawRetention();
+  performance.mark("precscope:first-picture");
+  drawCharts();
   wireTheme();
   root.dataset.state = "drawn";
+  performance.mark("precscope:drawn");
 }
 
 start().catch((error) => {

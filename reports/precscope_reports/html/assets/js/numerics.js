@@ -29,7 +29,8 @@ function sharesOf(site, format, shift) {
   if (overflow === 0 && total && overflows(site.amax * 2 ** shift, format)) overflow = 1;
   const of = (part) => (total ? part / total : 0);
   return {
-    total, flushedCount: flushed, overflowCount: overflow,
+    total, flushedCount: flushed, overflowCount: overflow, subnormalCount: belowNormal - flushed,
+    mass, lostMass: lost,
     flushed: of(flushed), subnormal: of(belowNormal - flushed), overflow: of(overflow),
     l1: mass ? Math.min(1, lost / mass) : 0,
   };

@@ -45,16 +45,20 @@ function eventTraces(run, index, top) {
   return traces;
 }
 
-// A diverging run would flatten all others: the axis ends a little above where the runs began.
-function lossRange(runs) {
-  const values = runs.flatMap((run) => run.loss.value).filter(isNumber);
-  if (!values.length) return [0, 1];
+// A run that climbs far above where it began would flatten all others: the axis ends before it,
+// above whatever noise there is. Bands count: they show seeds that have no line of their own.
+const MOST_CLIMB = 2.5;
+
+function lossRange(runs, bands) {
+  const calm = runs.filter((run) => !isNumber(run.diverged_at));
   const starts = runs.map((run) => run.loss.value.find(isNumber)).filter(isNumber);
-  const calm = runs.filter((run) => !isNumber(run.diverged_at)).flatMap((run) => run.loss.value);
+  const values = [...(calm.length ? calm : runs).flatMap((run) => run.loss.value),
+    ...bands.flatMap((band) => [...band.low, ...band.high]), ...starts].filter(isNumber);
+  if (!values.length) return [0, 1];
   const low = values.reduce((a, b) => Math.min(a, b));
-  const top = [...calm.filter(isNumber), ...starts].reduce((a, b) => Math.max(a, b));
-  const begin = starts.reduce((a, b) => Math.max(a, b));
-  const high = Math.min(top, begin + 0.35 * Math.abs(begin - low || 1));
+  const top = values.reduce((a, b) => Math.max(a, b));
+  const begin = starts.length ? starts.reduce((a, b) => Math.max(a, b)) : top;
+  const high = Math.min(top, begin + MOST_CLIMB * Math.abs(begin - low || 1));
   const room = 0.06 * (high - low || 1);
   return [low - room, high + room];
 }
@@ -63,7 +67,7 @@ function drawRuns() {
   const element = document.getElementById("run-losses");
   if (!element) return;
   const { runs } = report;
-  const range = lossRange(runs);
+  const range = lossRange(runs, report.bands);
   const traces = [...report.bands.map((band) => bandTrace(band, runs)).filter(Boolean),
     ...runs.map(runTrace)];
   runs.forEach((run, index) => traces.push(...eventTraces(run, index, range[1])));

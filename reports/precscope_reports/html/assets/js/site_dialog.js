@@ -2,8 +2,6 @@
 const dialog = document.getElementById("site-dialog");
 let openIndex = null;
 
-const fact = (term, value) => `<div><dt>${term}</dt><dd>${value}</dd></div>`;
-
 function siteFacts(site) {
   const shares = site.shares;
   return `<dl class="facts">` + [
@@ -32,7 +30,7 @@ function dialogHtml(site) {
     '<button type="button" data-go="close" autofocus>Close</button></div></header>' +
     '<div class="chart" id="site-histogram" role="img" aria-label="Histogram by power of two"></div>' +
     `<p class="note">Share of all values per power of two, logarithmic${scaled}; exact zeros in the grey bar.</p>` +
-    siteFacts(site) + evolution;
+    siteFacts(site) + evolution + elsewhere(site);
 }
 
 function openSite(site) {
@@ -56,13 +54,21 @@ function drawHistogram(site) {
     marker: { color: css("--quiet") }, hovertemplate: `exact zeros ${share(site.zeros / all)}<extra></extra>` });
   const ticks = powerTicks(low, high, isNarrow() ? 5 : 12);
   const marks = regionMarks(state.format, low - 1, high, isNarrow() ? 34 : 95);
-  Plotly.newPlot("site-histogram", bars, layout({
+  plotInDialog("site-histogram", bars, layout({
     height: 280, ...marks, bargap: 0.1, barmode: "overlay", margin: { l: 10, r: 8, t: 26, b: 40 },
     xaxis: axis({ range: [low - 4.2, high], showgrid: false, tickangle: 0, tickvals: [low - 3, ...ticks.tickvals],
       ticktext: ["0", ...ticks.ticktext] }),
     yaxis: axis({ type: "log", range: [-7, 0.1], tickvals: [1e-6, 1e-4, 1e-2, 1],
       ticktext: ["10<sup>−4</sup> %", "0.01 %", "1 %", "100 %"] }),
-  }), CONFIG);
+  }));
+}
+
+// Whoever walks the sites quickly leaves a chart before it is drawn to its end.
+function plotInDialog(id, traces, settings) {
+  const element = document.getElementById(id);
+  Plotly.newPlot(element, traces, settings, CONFIG).catch((error) => {
+    if (element.isConnected) recordError(error);
+  });
 }
 
 // A bar belongs to the region of its lower edge.
@@ -86,8 +92,9 @@ function drawWindows(site) {
   const windows = site.windows;
   const amax = windows.amax.map((value) => (value > 0 ? Math.log2(value) : null));
   const finite = amax.filter(isNumber);
-  const ticks = finite.length
-    ? powerTicks(Math.floor(Math.min(...finite)) - 1, Math.ceil(Math.max(...finite)) + 1, 5) : {};
+  const ends = finite.length ? [Math.floor(Math.min(...finite)) - 1, Math.ceil(Math.max(...finite)) + 1] : null;
+  const ticks = ends ? { range: ends, ...powerTicks(...ends, 5) } : {};
+  const percent = windows.flushed.map((value) => (isNumber(value) ? 100 * value : null));
   const steps = (index) => `steps ${windows.first_step[index]} to ${windows.last_step[index]}`;
   const trace = (y, title, colour, yaxis, format) => ({
     type: "scatter", mode: "lines+markers", x: windows.last_step, y, name: title, yaxis,
@@ -95,16 +102,20 @@ function drawWindows(site) {
     customdata: y.map((value, index) => `${steps(index)}<br>${title} ${format(value)}`),
     hovertemplate: "%{customdata}<extra></extra>",
   });
-  Plotly.newPlot("site-windows", [
+  plotInDialog("site-windows", [
     trace(amax, "largest", "--line-2", "y", powerOfTwo),
-    trace(windows.flushed, "flushed in FP16, unscaled", "--flushed", "y2", share),
+    trace(percent, "flushed in FP16, unscaled", "--flushed", "y2", (value) => share(value / 100)),
   ], layout({ height: 220, showlegend: true, margin: { l: 10, r: 10, t: 30, b: 40 },
     xaxis: axis({ title: "step" }), yaxis: axis({ ...ticks }),
-    yaxis2: axis({ overlaying: "y", side: "right", tickformat: ".0%", tickmode: "auto", nticks: 4, showgrid: false,
-      rangemode: "tozero" }) }), CONFIG);
+    yaxis2: axis({ overlaying: "y", side: "right", tickformat: "~g", ticksuffix: " %", tickmode: "auto", nticks: 4, showgrid: false,
+      rangemode: "tozero" }) }));
 }
 
 function wireDialog() {
+  dialog.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by && !event.target.closest(".scroll")) step(by);
+  });
   dialog.addEventListener("click", (event) => {
     const go = event.target.closest("[data-go]")?.dataset.go;
     if (event.target === dialog || go === "close") dialog.close();

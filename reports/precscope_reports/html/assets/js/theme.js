@@ -48,6 +48,16 @@ function powerTicks(first, last, most) {
   return { tickvals: values, ticktext: values.map(powerOfTwo) };
 }
 
+// Powers of ten for a logarithmic axis that spans the values.
+function decadeTicks(low, high) {
+  const tickvals = [], ticktext = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
+    tickvals.push(10 ** power);
+    ticktext.push(power === 0 ? "1" : `10<sup>${String(power).replace("-", "−")}</sup>`);
+  }
+  return { tickvals, ticktext };
+}
+
 // Recipes keep their look from report to report; dashes tell lines apart on paper.
 const RECIPE_STYLES = {
   fp32: { colour: "--line-1", width: 2.8 }, advised: { colour: "--line-2", width: 2.4 },

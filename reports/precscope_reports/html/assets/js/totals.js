@@ -8,10 +8,12 @@ function drawTotals() {
   const sum = (key) => sites.reduce((total, site) => total + site.shares[key], 0);
   const worst = sites.reduce((a, b) => (b.shares.l1 > (a?.shares.l1 ?? -1) ? b : a), null);
   const overflowing = sites.filter((site) => site.shares.overflowCount > 0).length;
+  const of = (part, whole) => (whole ? Math.min(1, part / whole) : 0);
   const total = sum("total");
-  const of = (part) => (total ? part / total : 0);
   totalsElement.innerHTML = [
-    totalHtml("values flushed to 0", share(of(sum("flushedCount")))),
+    totalHtml("values flushed to 0", share(of(sum("flushedCount"), total))),
+    totalHtml("values subnormal", share(of(sum("subnormalCount"), total))),
+    totalHtml("L1 mass lost", share(of(sum("lostMass"), sum("mass")))),
     totalHtml("L1 mass lost by the worst site", worst ? share(worst.shares.l1) : DASH),
     totalHtml("sites that overflow", `${count(overflowing)} of ${count(sites.length)}`, overflowing),
   ].join("");

@@ -22,7 +22,8 @@ function escapeHtml(text) {
 }
 
 // A long name breaks at its dots.
-const nameHtml = (name) => `<bdi>${escapeHtml(name).replaceAll(".", ".<wbr>")}</bdi>`;
+const nameHtml = (name) =>
+  `<bdi>${escapeHtml(name.trim() ? name : "(no name)").replaceAll(".", ".<wbr>")}</bdi>`;
 
 const superscript = (exponent) => `2<sup>${String(exponent).replace("-", "−")}</sup>`;
 
