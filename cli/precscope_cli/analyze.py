@@ -34,12 +34,15 @@ The model file defines, at top level:
   def model() -> torch.nn.Module
   def batches() -> Iterable[batch]
   def loss(model, batch) -> torch.Tensor
-  def optimizer(model) -> torch.optim.Optimizer    # optional
-  def evaluate(model) -> dict[str, float]          # optional
+  def step(model, batch, trainer) -> dict        # for several losses
+  def optimizer(model) -> torch.optim.Optimizer  # optional
+  def evaluate(model) -> dict[str, float]        # optional
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(
+    short_help="Say what half precision will do to a model, and what to set.", epilog=EXAMPLES
+)
 @file_argument
 @arguments_argument
 @options(
@@ -68,8 +71,13 @@ def analyze(invocation: Invocation, /, no_train: bool, **given: Any) -> None:
     A FILE that is no model file is a training script: it is run as it is, with its own ARGS,
     observed for a while, and run again with each recipe (docs/scripts.md).
     """
+    from precscope_cli.ranks import rank_here, run_rank
     from precscope_cli.run import run
 
     own = {key: given.pop(key) for key in ("arguments", "is_module", "keep_going", "keep_compile")}
     request = request_from(given | {"train": False if no_train else None})
-    run(request, "analyze", invocation.command, script_from(own, request))
+    script, rank = script_from(own, request), rank_here()
+    if script and rank:
+        run_rank(rank, request, invocation.command, script)
+    else:
+        run(request, "analyze", invocation.command, script)

@@ -11,12 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import click
 
 from precscope.errors import PrecscopeError
-from precscope_cli.streams import one_line, tell
+from precscope_cli.streams import one_line, open_missing_streams, tell
 
 PROGRAM = "precscope"
 INTERRUPTED = 130
@@ -59,10 +61,26 @@ class Application(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; a wrong one is told with what was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            nearest = get_close_matches(args[0], self.commands_in, 1)
+            if nearest:
+                error.message = f"No such command {args[0]!r}: the nearest is {nearest[0]}"
+            elif Path(args[0]).exists():
+                meant = shlex.join([PROGRAM, "analyze", args[0]])
+                error.message = f"No such command {args[0]!r}: did you mean {meant}"
+            raise
+
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
     ) -> Any:
         """Run the command line and end the process with the exit code; never returns."""
+        open_missing_streams()
         typed = sys.argv[1:] if args is None else list(args)
         invocation = Invocation(command=shlex.join([PROGRAM, *typed]))
         run = super().main

@@ -48,7 +48,7 @@ def request_from(given: dict[str, Any]) -> Request:
 
 def _device(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not DEVICE.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...")
+        raise click.BadParameter(f"{value!r} is none of auto, cpu, cuda and cuda:N")
     return value
 
 

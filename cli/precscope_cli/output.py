@@ -56,6 +56,8 @@ def check_writable_file(path: Path) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file")
+    if str(path) == "-":
+        raise UsageError("only --json can go to stdout: name a file in place of '-'")
     if not path.parent.is_dir():
         raise PrecscopeError(f"cannot write {path}: there is no folder {path.parent}")
     _check_writable(path, f"cannot write {path}")

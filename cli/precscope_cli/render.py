@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from precscope.errors import PrecscopeError
 from precscope_cli.output import write_text
+from precscope_cli.sides import made_from, open_recordings
 from precscope_cli.streams import Look, trimmed
 
 Shown = Literal["report", "json", "nothing"]
@@ -59,9 +60,13 @@ def render(job: RenderJob) -> Rendered:
     """Open the Recordings, write the files, return the text.
 
     Raises:
-        RecordingError: a Recording cannot be read.
+        RecordingError: a Recording cannot be read, or holds documents that cannot be used.
         PrecscopeError: a file cannot be written.
     """
+    return made_from(Path(job.recordings[0]), lambda: _rendered(job))
+
+
+def _rendered(job: RenderJob) -> Rendered:
     result = _result(job.recordings)
     if not (result["coverage"]["observed_steps"] or result["runs"] or result["scale_sweep"]):
         return Rendered("", is_empty=True)
@@ -91,11 +96,9 @@ def child_main() -> None:
 
 
 def _result(recordings: tuple[str, ...]) -> dict[str, Any]:
-    from precscope.recording import Recording
     from precscope.result import build_result
 
-    opened = [Recording.open(path) for path in recordings]
-    return build_result(opened[0] if len(opened) == 1 else Recording.merge(opened))
+    return build_result(open_recordings([Path(path) for path in recordings]))
 
 
 def _recipe(result: dict[str, Any]) -> str:

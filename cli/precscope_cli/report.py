@@ -10,8 +10,9 @@ import click
 
 from precscope.errors import RecordingError, UsageError
 from precscope_cli.options import PATH, debug_option, json_option, quiet_option
-from precscope_cli.output import RECORDING, check_writable_file
+from precscope_cli.output import check_writable_file
 from precscope_cli.render import RenderJob, Shown, render
+from precscope_cli.sides import files_of
 from precscope_cli.streams import look_of, put, tell
 
 EXAMPLES = """\b
@@ -23,7 +24,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Show what one or several Recordings hold.", epilog=EXAMPLES)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option("-o", "--output", type=PATH, metavar="HTML", help="Also write the page.")
 @json_option
@@ -34,7 +35,7 @@ def report(runs: tuple[Path, ...], output: Path | None, json: str | None, quiet:
 
     RUN is a Recording, or the folder that analyze or train wrote.
     """
-    recordings = tuple(run / RECORDING if run.is_dir() else run for run in runs)
+    recordings = tuple(path for run in runs for path in files_of(run))
     json_path = None if json in {None, "-"} else Path(str(json))
     for target in (output, json_path):
         _check_target(target, recordings)

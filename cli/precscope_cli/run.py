@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from precscope_cli.output import (
 from precscope_cli.progress import Display, display_for
 from precscope_cli.render import RenderJob, Shown
 from precscope_cli.script import display_beside_script, longer_command, record_script
-from precscope_cli.streams import look_of, put, tell
+from precscope_cli.streams import look_of, put, stdout_kept_free, tell
 
 Entry = Literal["analyze", "train_only", "scale_sweep"]
 """The function of the library behind a command."""
@@ -83,13 +83,13 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
         check_writable_file(copy)
     try:
         shown = display_beside_script if script else display_for
-        with shown(request.quiet) as display, _same_path():
+        with shown(request.quiet) as display, _same_path(), _free_stdout(request, script):
             code = _record(request, entry, results, command, display, script)
             if code and not results.recording.exists():
                 drop_folder(results.folder)
                 raise click.exceptions.Exit(code)
             display.phase("render", None)
-            rendered = render_fresh(_job(request, results, copy, entry, script))
+            rendered = render_fresh(render_job(request, results, copy, entry, script))
     except KeyboardInterrupt:
         _salvage(results)
         tell("interrupted")
@@ -136,9 +136,10 @@ def _warm_up() -> None:
     load_compiled_code()
 
 
-def _job(
+def render_job(
     request: Request, results: Results, copy: Path | None, entry: Entry, script: Script | None
 ) -> RenderJob:
+    """What is rendered of the Recording of a run, and where to."""
     advised = entry == "analyze"
     files = {PAGE: results.page, RESULT: results.result, RECORDING: results.recording}
     files |= {RECIPE: results.recipe} if advised else {}
@@ -177,6 +178,11 @@ def _next_commands(
         f"{shlex.join([*longer, '--recipe-steps', str(steps)])}  # train longer with the advice",
         f"{again}  # this report again",
     )
+
+
+def _free_stdout(request: Request, script: Script | None) -> AbstractContextManager[None]:
+    """With ``--json -`` nothing but the result is on stdout; a script is a process of its own."""
+    return stdout_kept_free() if request.json == "-" and not script else nullcontext()
 
 
 def _salvage(results: Results) -> None:

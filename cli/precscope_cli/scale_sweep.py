@@ -27,7 +27,11 @@ def _exponent(flag: str, name: str, what: str, default: int) -> Any:
     )
 
 
-@click.command("scale-sweep", epilog=EXAMPLES)
+@click.command(
+    "scale-sweep",
+    short_help="Train once per static loss scale: the dose and the response.",
+    epilog=EXAMPLES,
+)
 @file_argument
 @options(
     _exponent("--from", "log2_from", "Smallest loss scale", -12),

@@ -8,13 +8,42 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
+
+from precscope.errors import PrecscopeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 80
+
+
+def open_missing_streams() -> None:
+    """Let a process that was started without stdout or stderr write to nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+
+
+@contextmanager
+def stdout_kept_free() -> Iterator[None]:
+    """Send to stderr what the user's code prints, also from C and from child processes."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    except (OSError, ValueError):  # streams of Python's own, with no descriptor
+        kept = None
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, sys.stdout.fileno())
+            os.close(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +83,18 @@ def look_of(stream: TextIO) -> Look:
 
 
 def tell(text: str) -> None:
-    """Write a line for the person to stderr."""
-    _write(sys.stderr, text + "\n")
+    """Write a line for the person to stderr, if it can be written."""
+    with suppress(PrecscopeError):
+        _write(sys.stderr, text + "\n")
 
 
-def put(text: str) -> None:
-    """Write the report to stdout."""
-    _write(sys.stdout, text)
+def put(text: str) -> bool:
+    """Write the report to stdout; False if its reader has gone away.
+
+    Raises:
+        PrecscopeError: stdout cannot be written: its disk is full.
+    """
+    return _write(sys.stdout, text)
 
 
 def trimmed(text: str) -> str:
@@ -79,13 +113,18 @@ def _visible(character: str) -> str:
     return character
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str) -> bool:
     encoding = stream.encoding or "utf-8"
     try:
         stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
     except (BrokenPipeError, ConnectionResetError):
         _discard(stream)
+        return False
+    except OSError as error:
+        _discard(stream)
+        raise PrecscopeError(f"cannot write the output: {error.strerror or error}") from error
+    return True
 
 
 def _discard(stream: TextIO) -> None:

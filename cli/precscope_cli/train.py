@@ -38,7 +38,7 @@ DEFAULT_RECIPES = (
 """Those of an analysis but for ``advised``, which only an analysis knows."""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Train a model with each recipe and compare.", epilog=EXAMPLES)
 @file_argument
 @options(
     recipes_option(

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import precscope
+import precscope.analysis.warmup
 from precscope.errors import WorkloadError
 from precscope_cli.main import cli
 from precscope_cli.render import Rendered, RenderJob

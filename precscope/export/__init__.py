@@ -1,0 +1,8 @@
+"""A run as tidy tables, for pandas and SQL: one fact per row, one unit per column."""
+
+from __future__ import annotations
+
+from precscope.export.columns import TABLES as TABLES
+from precscope.export.columns import Column as Column
+from precscope.export.columns import Table as Table
+from precscope.export.tables import tables_of as tables_of
