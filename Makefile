@@ -9,7 +9,7 @@ CODE := precscope cli reports tests examples benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check static format format-check lint types wheel-guard clean
+.PHONY: help install demo paper test check static format format-check lint types wheel-guard clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install ## analyze a small CNN on real data and write a report
 	$(BIN)/precscope analyze examples/digits_cnn.py
+
+paper: install ## the paper reproduced: six domains, under 75 minutes; resumes
+	$(BIN)/python benchmarks/paper.py --write docs/paper.md
 
 test: install ## run the tests; PYTEST_ARGS="-k name" selects
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
