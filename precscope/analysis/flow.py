@@ -17,6 +17,7 @@ from precscope.analysis.gradient_probe import GradientProbe
 from precscope.analysis.observe import observe, probe_steps
 from precscope.analysis.options import AnalysisOptions, Progress
 from precscope.analysis.range_probe import probe_range, wanted_in_fp32
+from precscope.analysis.timing import put_timing
 from precscope.analysis.verify import recipes_to_train, verify, with_alternatives
 from precscope.environment import choose_device, environment
 from precscope.recipe import Recipe
@@ -51,10 +52,13 @@ def analyze(
         cost = observation_cost(workload, device, options)
         writer.put_document("cost", {**cost, "observer_memory_bytes": memory_bytes})
         writer.flush()
+        advised = None
         if options.train:
             advice = advise(Recording.open(recording_path))
+            advised = advice.recipe
             options = with_alternatives(options, advice.master_weights)
-            verify(workload, writer, device, options, advice.recipe, progress)
+            verify(workload, writer, device, options, advised, progress)
+        put_timing(writer, workload, device, options.seed, advised, progress)
     return Recording.open(recording_path)
 
 
@@ -75,6 +79,7 @@ def train_only(
     recipes_to_train(options, None)
     with _writer(workload, recording_path, options, device, command) as writer:
         verify(workload, writer, device, options, None, progress)
+        put_timing(writer, workload, device, options.seed, None, progress)
     return Recording.open(recording_path)
 
 

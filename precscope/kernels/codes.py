@@ -53,7 +53,7 @@ def add_codes(flat: torch.Tensor, row: torch.Tensor) -> None:
     grid = (max(1, min(-(-flat.numel() // kernel.TILE), programs(flat.device))),)
     with on(flat.device):
         kernel.count_codes[grid](
-            flat.view(torch.uint8), flat.numel(), codes, WIDTH=kernel.TILE, num_warps=kernel.WARPS
+            flat.view(torch.uint8), flat.numel(), codes, WIDTH=kernel.TILE, **kernel.LAUNCH
         )
     row[slots.OBSERVATIONS] += 1
     row.scatter_add_(0, table.slots, codes)

@@ -97,7 +97,7 @@ def _launch_flat(flat: torch.Tensor, row: torch.Tensor) -> None:
             row,
             KIND=KINDS[flat.dtype],
             WIDTH=kernel.TILE,
-            num_warps=kernel.WARPS,
+            **kernel.LAUNCH,
         )
 
 
@@ -119,7 +119,7 @@ def launch_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -
     table = sent(torch.tensor(_jobs(tensors, rows), dtype=torch.int64), device)
     with on(device):
         kernel.observe_jobs[(len(table),)](
-            table, KIND=KINDS[tensors[0].dtype], WIDTH=kernel.TILE, num_warps=kernel.WARPS
+            table, KIND=KINDS[tensors[0].dtype], WIDTH=kernel.TILE, **kernel.LAUNCH
         )
 
 

@@ -22,6 +22,9 @@ TILE: Final = 2048
 WARPS: Final = 8
 """Warps in a program: each thread has 8 values of a tile, one load of 16 bytes in float16."""
 
+LAUNCH: Final = {"num_warps": WARPS, "enable_fp_fusion": True}
+"""Options of every launch. Fusion is named because its default changes between versions."""
+
 SUBNORMALS = tl.constexpr(32)
 """Room for the 23 octaves below float32's normal numbers."""
 

@@ -175,4 +175,5 @@ def _timing(recording: Recording) -> dict[str, Any]:
         "overhead_reason": None if cost else "not measured in this run",
         "probe_seconds": recording.document("probe_seconds"),
         **(cost or {}),
+        **(recording.document("timing") or {}),
     }

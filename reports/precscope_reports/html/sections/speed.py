@@ -1,4 +1,4 @@
-"""Speed, where there was a GPU: modules by time beside their numeric risk, NVML, cross-checks.
+"""Speed: modules by time beside their numeric risk; where there was a GPU, NVML and cross-checks.
 
 Reads ``result["timing"]``; every key is optional but ``modules``:
 
@@ -46,8 +46,14 @@ def render(result: dict[str, Any]) -> Section:
         _nvml(timing),
         _checks(timing.get("tensor_cores")),
     ]
-    lead = typeset(f"Timed without observers, by {sentence(str(timing['clock']))}")
+    lead = typeset(f"Timed without observers, by {_clock(str(timing['clock']))}")
     return Section("speed", "Speed", "Where the time goes", join(parts), lead)
+
+
+def _clock(clock: str) -> str:
+    if clock == "cpu":
+        return "the CPU's clock, in FP32. Tensor cores, clock rates and energy take a GPU."
+    return sentence(clock)
 
 
 def total_ms(module: dict[str, Any]) -> float:

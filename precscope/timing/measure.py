@@ -1,0 +1,205 @@
+"""The passes of a timing, in order; nothing is timed while something else looks.
+
+1. identify the device; 2. count FLOPs of one step; 3. time whole steps of each recipe in blocks that
+alternate, NVML read beside; 4. time modules by marks in a run of its own; 5. names of kernels
+under the profiler, last, because it leaves its callbacks in the driver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from precscope.recipe import Recipe
+from precscope.timing.clocks import Clock, CudaClock, clock_of
+from precscope.timing.flops import Flops, count_flops
+from precscope.timing.identify import DeviceFacts, cuda_index, device_uuid, identify
+from precscope.timing.module_clock import ModuleClock
+from precscope.timing.nvml import Nvml
+from precscope.timing.profiling import Profiled, profile_kernels
+from precscope.timing.reasons import NvmlUnavailable
+from precscope.timing.spans import StepTimes
+from precscope.timing.stepping import Stepper, stepping
+from precscope.timing.steps import Block, Plan, time_block, warm_up
+from precscope.training.sessions import TrainableWorkload
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Everything that was measured; what could not be is missing, with a reason.
+
+    Attributes:
+        device: its facts; None on a CPU.
+        clock: name of the clock.
+        flops: of one step in float32.
+        blocks: timed windows of each recipe, in order.
+        peak_memory_bytes: largest of torch, by recipe.
+        module_steps: steps of the subject, taken apart.
+        module_step_ms: median of those steps: beside ``blocks`` it tells what the marks cost.
+        profiled: kernels of each recipe.
+        tf32: whether float32 products of each recipe may use TF32.
+        types: class of each module, by name.
+        reasons: by what is missing.
+    """
+
+    device: DeviceFacts | None = None
+    clock: str = ""
+    flops: Flops | None = None
+    blocks: dict[str, list[Block]] = field(default_factory=dict)
+    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+    module_steps: list[StepTimes] = field(default_factory=list)
+    profiled: dict[str, Profiled] = field(default_factory=dict)
+    tf32: dict[str, bool] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def measure(
+    workload: TrainableWorkload,
+    recipes: Sequence[Recipe],
+    subject: str,
+    device: torch.device,
+    seed: int,
+    plan: Plan,
+) -> Measurement:
+    """Run all passes on a CUDA device.
+
+    Args:
+        workload: what is trained.
+        recipes: to time, the baseline first.
+        subject: name of the recipe whose modules are timed.
+        device: a CUDA device.
+        seed: of weights and batches.
+        plan: how long.
+
+    Raises:
+        UsageError: a recipe cannot be followed on this device.
+        WorkloadError: the model file is at fault.
+    """
+    found = Measurement(clock=clock_of(device).name)
+    with torch.cuda.device(device), opened_nvml(device, found.reasons) as nvml:
+        found.device = identify(device, nvml)
+        found.flops = flops_of(workload, device, seed)
+        for _ in range(plan.rounds):
+            for recipe in recipes:
+                _time(workload, recipe, device, seed, plan, nvml, found)
+        chosen = next(recipe for recipe in recipes if recipe.name == subject)
+        time_modules(workload, chosen, device, seed, plan, found)
+        for recipe in recipes:
+            _profile(workload, recipe, device, seed, found)
+    return found
+
+
+def opened_nvml(
+    device: torch.device, reasons: dict[str, str]
+) -> AbstractContextManager[Nvml | None]:
+    """NVML for a CUDA device; None, with the reason put down, where there is none."""
+    try:
+        return Nvml.open(device_uuid(cuda_index(device)))
+    except NvmlUnavailable as missing:
+        reasons["nvml"] = str(missing)
+        return nullcontext()
+
+
+def flops_of(workload: TrainableWorkload, device: torch.device, seed: int) -> Flops | None:
+    """FLOPs of one forward and backward in float32; None for a workload with steps of its own."""
+    with stepping(workload, Recipe.named("fp32"), device, seed) as stepper:
+        return count_flops(stepper.model, stepper.forward_backward or stepper.step)
+
+
+def _time(
+    workload: TrainableWorkload,
+    recipe: Recipe,
+    device: torch.device,
+    seed: int,
+    plan: Plan,
+    nvml: Nvml | None,
+    found: Measurement,
+) -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    with stepping(workload, recipe, device, seed) as stepper:
+        block = time_block(stepper.step, CudaClock(device, 2 * plan.steps), plan, nvml)
+    found.blocks.setdefault(recipe.name, []).append(block)
+    found.peak_memory_bytes[recipe.name] = torch.cuda.max_memory_allocated(device)
+    found.tf32[recipe.name] = recipe.tf32
+
+
+def time_modules(
+    workload: TrainableWorkload,
+    recipe: Recipe,
+    device: torch.device,
+    seed: int,
+    plan: Plan,
+    found: Measurement,
+) -> None:
+    """Time the modules of a recipe's steps, in a run without other instruments."""
+    clock = clock_of(device)
+    with stepping(workload, recipe, device, seed) as stepper:
+        warm_up(stepper.step, clock, replace(plan, warm_up_s=min(plan.warm_up_s, 5.0)))
+        _mark_steps(stepper, clock, plan.steps, found)
+
+
+def _mark_steps(stepper: Stepper, clock: Clock, steps: int, found: Measurement) -> None:
+    found.types = {n: type(m).__name__ for n, m in stepper.model.named_modules()}
+    modules = ModuleClock(stepper.model, clock)
+    with modules:
+        for _ in range(steps):
+            with modules.step():
+                stepper.step()
+    found.module_steps = modules.steps
+
+
+def _profile(
+    workload: TrainableWorkload,
+    recipe: Recipe,
+    device: torch.device,
+    seed: int,
+    found: Measurement,
+) -> None:
+    assert found.device is not None
+    capability = found.device.capability
+    try:
+        with stepping(workload, recipe, device, seed) as stepper:
+            profiled = profile_kernels(stepper.model, stepper.step, capability, recipe.tf32)
+    except RuntimeError as error:  # the profiler, not the model: its steps have run before
+        found.reasons.setdefault("kernels", f"torch.profiler: {str(error).splitlines()[0]}")
+        return
+    if profiled.kernels:
+        found.profiled[recipe.name] = profiled
+    else:
+        found.reasons.setdefault("kernels", "torch.profiler saw no kernel: CUPTI is missing")
+
+
+def measure_on_host(
+    workload: TrainableWorkload,
+    recipe: Recipe,
+    device: torch.device,
+    seed: int,
+    steps: int,
+    limit_s: float,
+) -> Measurement:
+    """Module times and FLOPs by the host's clock, for a device whose work runs on the host.
+
+    Takes ``steps + 3`` training steps; after the second it gives up if that one took longer than
+    ``limit_s``.
+    """
+    clock = clock_of(device)
+    found = Measurement(clock=clock.name)
+    with stepping(workload, recipe, device, seed) as stepper:
+        stepper.step()
+        start = time.perf_counter()
+        stepper.step()
+        step_s = time.perf_counter() - start
+        if step_s > limit_s:
+            found.reasons["modules"] = (
+                f"a step takes {step_s:.1f} s on this CPU: timing its modules would take {steps}"
+            )
+            return found
+        _mark_steps(stepper, clock, steps, found)
+        found.flops = count_flops(stepper.model, stepper.forward_backward or stepper.step)
+    return found

@@ -1,0 +1,182 @@
+"""NVML through pynvml: one device by its UUID, every reading a number or a reason why there is none.
+
+Only reads: neither clocks nor power limits nor GPM streaming are ever set.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from precscope.timing.reasons import NvmlUnavailable, why
+
+GPU_SCOPE, MODULE_SCOPE = 0, 1
+ON = 1
+
+
+class Nvml:
+    """NVML and one device of it, from ``open`` to ``close``.
+
+    Attributes:
+        pynvml: the module, of whatever version.
+        handle: the device.
+        reasons: for each reading that failed, why; the first failure of each.
+    """
+
+    def __init__(self, pynvml: Any, handle: Any) -> None:
+        self.pynvml = pynvml
+        self.handle = handle
+        self.reasons: dict[str, str] = {}
+
+    @classmethod
+    def open(cls, uuid: str | None) -> Nvml:
+        """Start NVML and find the device; ordinals differ from CUDA's, UUIDs do not.
+
+        Raises:
+            NvmlUnavailable: no pynvml, no library, no driver, or no such device; with the reason.
+        """
+        pynvml = load_pynvml()
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise NvmlUnavailable(why(error)) from None
+        try:
+            return cls(pynvml, _handle(pynvml, uuid))
+        except (pynvml.NVMLError, AttributeError) as error:
+            pynvml.nvmlShutdown()
+            raise NvmlUnavailable(f"device {uuid}: {why(error)}") from None
+
+    def close(self) -> None:
+        """Undo ``open``; NVML counts its users, torch's own start is not touched."""
+        self.pynvml.nvmlShutdown()
+
+    def __enter__(self) -> Nvml:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ask(self, what: str, call: Callable[[], Any]) -> Any:
+        """The answer; None, with the reason kept, if the driver refuses or pynvml is too old."""
+        try:
+            return call()
+        except (self.pynvml.NVMLError, AttributeError) as error:
+            self.reasons.setdefault(what, why(error))
+            return None
+
+    @property
+    def driver(self) -> str | None:
+        """Version of the driver."""
+        found: str | None = self.ask("driver", self.pynvml.nvmlSystemGetDriverVersion)
+        return found
+
+    @property
+    def mig(self) -> bool | None:
+        """Whether the device is split into instances; False where it cannot be."""
+        modes = self.ask("mig", lambda: self.pynvml.nvmlDeviceGetMigMode(self.handle))
+        if modes is None:
+            return False if self.reasons["mig"].startswith("not supported") else None
+        return bool(modes[0] == ON)
+
+    @property
+    def power_cap_w(self) -> float | None:
+        """Power limit in force."""
+        found = self.ask(
+            "power_cap", lambda: self.pynvml.nvmlDeviceGetEnforcedPowerLimit(self.handle)
+        )
+        return None if found is None else found / 1e3
+
+    @property
+    def max_sm_clock_mhz(self) -> float | None:
+        """Highest clock of the multiprocessors."""
+        pynvml = self.pynvml
+        found: float | None = self.ask(
+            "max_sm_clock",
+            lambda: pynvml.nvmlDeviceGetMaxClockInfo(self.handle, pynvml.NVML_CLOCK_SM),
+        )
+        return found
+
+    def clock_mhz(self, which: str) -> float | None:
+        """The clock now: ``SM`` or ``MEM``."""
+        pynvml = self.pynvml
+        found: float | None = self.ask(
+            f"{which.lower()}_clock",
+            lambda: pynvml.nvmlDeviceGetClockInfo(
+                self.handle, getattr(pynvml, f"NVML_CLOCK_{which}")
+            ),
+        )
+        return found
+
+    def energy_j(self) -> float | None:
+        """Energy since the driver was loaded; NVML counts in mJ."""
+        found = self.ask(
+            "energy", lambda: self.pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
+        )
+        return None if found is None else found / 1e3
+
+    def power_w(self) -> float | None:
+        """Power at this instant (field 186, mW): of the GPU, or of the module that carries it.
+
+        ``nvmlDeviceGetPowerUsage`` is no substitute: it averages over a second since Ampere.
+        """
+        for scope in (GPU_SCOPE, MODULE_SCOPE):
+            found = self.ask("power", lambda scope=scope: self._power_field(scope))  # type: ignore[misc]
+            if found is not None:
+                self.reasons.pop("power", None)
+                return float(found) / 1e3
+        return None
+
+    def _power_field(self, scope: int) -> int | None:
+        pynvml = self.pynvml
+        field = pynvml.nvmlDeviceGetFieldValues(
+            self.handle, [(pynvml.NVML_FI_DEV_POWER_INSTANT, scope)]
+        )[0]
+        if field.nvmlReturn:
+            raise pynvml.NVMLError(field.nvmlReturn)
+        return int(field.value.uiVal)
+
+    def clock_event_reasons(self) -> int | None:
+        """Bit mask of why the clock is not higher; the older name where the new one is missing."""
+        pynvml = self.pynvml
+        new = "nvmlDeviceGetCurrentClocksEventReasons"
+        name = new if hasattr(pynvml, new) else "nvmlDeviceGetCurrentClocksThrottleReasons"
+        found: int | None = self.ask(
+            "clock_event_reasons", lambda: getattr(pynvml, name)(self.handle)
+        )
+        return found
+
+    def compute_processes(self) -> int | None:
+        """How many processes compute on the device, this one included."""
+        found = self.ask(
+            "processes", lambda: self.pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        )
+        return None if found is None else len(found)
+
+
+def load_pynvml() -> Any:
+    """The module that ``nvidia-ml-py`` installs.
+
+    Raises:
+        NvmlUnavailable: it cannot be imported.
+    """
+    try:
+        return importlib.import_module("pynvml")
+    except (ImportError, OSError):
+        raise NvmlUnavailable("pynvml cannot be imported: pip install nvidia-ml-py") from None
+
+
+def _handle(pynvml: Any, uuid: str | None) -> Any:
+    if uuid is None:
+        raise AttributeError("torch gives no UUID for it")
+    return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+
+
+ENERGY_WINDOW_S: Final = 3.0
+"""Shortest window for energy per step: the sensor sees a quarter of the time (arXiv 2312.02741)."""
