@@ -35,7 +35,8 @@ SLOW_RECIPES = ("fp32", "paper", "paper-no-master")
 DOSE_DOMAIN = "detection"
 DOSES = (-18, -15, -12, -9, -6, -3, 0, 3, 9)
 QUICK_DOSES = (-12, 3)
-CLIP_DOMAIN = "translation"
+CLIP_DOMAIN = "classification"
+"""Trained by SGD: an update of Adam's has the same size however small the gradient is clipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from precscope.arithmetic.storage import convertible_parameters
 from precscope.environment import environment
 from precscope.errors import UsageError
 from precscope.monitor import Monitor, Schedule
+from precscope.monitor.arguments import check_schedule, check_trained, several
 from precscope.monitor.ranks import process_rank, unwrapped
 from precscope.monitor.schedule import StepFilter
 from precscope.monitor.state import KINDS, checked_kinds
@@ -73,9 +74,9 @@ def watch(
     start: int = 0,
     stop: int | None = None,
     schedule: StepFilter | None = None,
-    kinds: Iterable[str] = KINDS,
-    include: Iterable[str] = ("*",),
-    exclude: Iterable[str] = (),
+    kinds: str | Iterable[str] = KINDS,
+    include: str | Iterable[str] = ("*",),
+    exclude: str | Iterable[str] = (),
     overwrite: bool = False,
 ) -> Watch:
     """Observe a training and record it; the training itself stays bit-identical.
@@ -101,8 +102,8 @@ def watch(
         schedule: any function of the step index, instead of ``every``, ``start`` and ``stop``.
         kinds: what to observe: activation, activation_gradient, weight, weight_gradient,
             weight_update.
-        include: glob patterns of module and parameter names to observe.
-        exclude: glob patterns of names to leave out.
+        include: glob pattern, or patterns, of module and parameter names to observe.
+        exclude: glob pattern, or patterns, of names to leave out.
         overwrite: replace an existing Recording at ``path``.
 
     Returns:
@@ -110,11 +111,13 @@ def watch(
 
     Raises:
         RecordingError: the Recording cannot be written at ``path``.
-        UsageError: a wrong schedule or kind.
+        UsageError: an argument is not what it should be; the line names it.
     """
+    check_trained(model, optimizer)
+    check_schedule(schedule, every=every, start=start, stop=stop)
     model = unwrapped(model)
     chosen = schedule if schedule is not None else Schedule(every, start, stop)
-    kinds = checked_kinds(kinds)
+    kinds = checked_kinds(several(kinds))
     rank, world_size = process_rank()
     meta: dict[str, Any] = {"title": type(model).__name__}
     if world_size > 1:
@@ -130,8 +133,8 @@ def watch(
         writer,
         schedule=chosen,
         kinds=kinds,
-        include=include,
-        exclude=exclude,
+        include=several(include),
+        exclude=several(exclude),
         scaler=scaler,
     )
     return Watch(monitor, writer)

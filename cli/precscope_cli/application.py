@@ -68,13 +68,17 @@ class Application(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            nearest = get_close_matches(args[0], self.commands_in, 1)
-            if nearest:
-                error.message = f"No such command {args[0]!r}: the nearest is {nearest[0]}"
-            elif Path(args[0]).exists():
-                meant = shlex.join([PROGRAM, "analyze", args[0]])
-                error.message = f"No such command {args[0]!r}: did you mean {meant}"
-            raise
+            raise click.UsageError(
+                f"No such command {args[0]!r}{self._meant(args[0])}", ctx
+            ) from error
+
+    def _meant(self, typed: str) -> str:
+        nearest = get_close_matches(typed, self.commands_in, 1)
+        if nearest:
+            return f": the nearest is {nearest[0]}"
+        if Path(typed).exists():
+            return f": did you mean {shlex.join([PROGRAM, 'analyze', typed])}"
+        return ""
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any

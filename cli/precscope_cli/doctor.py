@@ -26,7 +26,7 @@ Examples:
 STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Say what this machine offers and what is missing.")
 @debug_option
 def doctor() -> None:
     """Say what this machine offers, what is missing, and what that means.

@@ -83,7 +83,7 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
         check_writable_file(copy)
     try:
         shown = display_beside_script if script else display_for
-        with shown(request.quiet) as display, _same_path(), _free_stdout(request, script):
+        with shown(request.quiet) as display, _same_path(), _free_stdout(request):
             code = _record(request, entry, results, command, display, script)
             if code and not results.recording.exists():
                 drop_folder(results.folder)
@@ -180,9 +180,9 @@ def _next_commands(
     )
 
 
-def _free_stdout(request: Request, script: Script | None) -> AbstractContextManager[None]:
-    """With ``--json -`` nothing but the result is on stdout; a script is a process of its own."""
-    return stdout_kept_free() if request.json == "-" and not script else nullcontext()
+def _free_stdout(request: Request) -> AbstractContextManager[None]:
+    """With ``--json -`` nothing but the result is on stdout, whatever the file or script prints."""
+    return stdout_kept_free() if request.json == "-" else nullcontext()
 
 
 def _salvage(results: Results) -> None:

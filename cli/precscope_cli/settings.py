@@ -153,7 +153,7 @@ def read_table(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8, as TOML must be: {error.reason}") from error
+        raise UsageError(f"cannot read {path}: it is not UTF-8 ({error.reason})") from error
     if "precscope" not in text:
         return None
     reader = _toml()

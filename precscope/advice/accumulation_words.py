@@ -59,17 +59,24 @@ def _sentence(sums: Sequence[SumAdvice]) -> str:
         worst = worst_first(required)[0]
         verb = "needs" if len(required) == 1 else "need"
         return (
-            f"{len(required)} of {len(sums)} sums {verb} FP32 accumulators, {len(advised)} more "
+            f"{len(required)} of {_sums(len(sums))} {verb} FP32 accumulators, {len(advised)} more "
             f"would do better with them; worst is {worst.name} over {worst.facts['length']:,} terms: "
             f"{worst.reason}. Every recipe here but paper-fp16-accumulation has them."
         )
     if advised:
         worst = worst_first(advised)[0]
         return (
-            f"No sum needs FP32 accumulators; {len(advised)} of {len(sums)} lose two bits or more "
+            f"No sum needs FP32 accumulators; {len(advised)} of {len(sums)} "
+            f"{'loses' if len(advised) == 1 else 'lose'} two bits or more "
             f"without them, most {worst.name} over {worst.facts['length']:,} terms: {worst.reason}."
         )
+    if len(sums) == 1:
+        return "FP16 accumulators would do: the only sum does not lose two bits to them."
     return f"FP16 accumulators would do: none of {len(sums)} sums loses two bits to them."
+
+
+def _sums(count: int) -> str:
+    return "1 sum" if count == 1 else f"{count} sums"
 
 
 def accumulation_code(sums: Sequence[SumAdvice]) -> str:

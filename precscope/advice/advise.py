@@ -38,6 +38,7 @@ from precscope.advice.promise import Proof, promise_findings, prove
 from precscope.advice.ranges import range_findings, range_verdict
 from precscope.advice.risk import at_risk
 from precscope.advice.script_findings import script_findings
+from precscope.errors import UsageError
 from precscope.recipe import Recipe
 from precscope.recording import Recording
 
@@ -80,7 +81,15 @@ class Advice:
 
 
 def advise(recording: Recording) -> Advice:
-    """Judge a Recording: range, loss scale, master weights, and the runs if any were trained."""
+    """Judge a Recording: range, loss scale, master weights, and the runs if any were trained.
+
+    Raises:
+        UsageError: it is no Recording; a path is opened with ``Recording.open`` first.
+    """
+    if not isinstance(recording, Recording):
+        raise UsageError(
+            f"advise takes a Recording, not a {type(recording).__name__}: use Recording.open(path)"
+        )
     evidence = Evidence(recording)
     loss_scale = advise_loss_scale(
         evidence.gradients, evidence.headroom(), evidence.headroom_site(), evidence.arbitration()

@@ -24,6 +24,7 @@ from precscope.advice.risk import at_risk
 from precscope.advice.screen import COUNT_LOST_LIMIT, L1_LOST_LIMIT, site_minimum
 from precscope.facts import GRADIENT_KINDS, Window
 from precscope.formats import FP16
+from precscope.recipe import LossScaling
 
 DriftState = Literal["inside", "leaving", "left", "follows", "unknown"]
 
@@ -32,6 +33,8 @@ MIN_WINDOWS = 4
 
 HORIZON = 10
 """A trend is followed for this many times the observed steps, not further."""
+
+_DEFAULTS = LossScaling()
 
 MOVEMENT_BITS = 1.0
 """Scales are set in whole powers of two: less movement than this changes nothing."""
@@ -195,7 +198,9 @@ def _against(drift: Drift, limit: int, slope: float | None) -> Drift:
     last = drift.needs[-1]
     peak = max(sustained(drift.needs), key=lambda need: need.needed_log2)
     if peak.needed_log2 > limit:
-        when = f"in steps {peak.first_step} to {peak.last_step}"
+        several = peak.last_step > peak.first_step
+        when = f"in step{'s' if several else ''} {peak.first_step}"
+        when += f" to {peak.last_step}" if several else ""
         reason = f"{when} 2^{peak.needed_log2} is needed, more than the advised 2^{limit}"
         return replace(drift, state="left", reason=reason, leaves_at_step=peak.first_step)
     margin = limit - last.needed_log2
@@ -235,8 +240,7 @@ def drift_findings(drift: Drift, residual: Residual) -> list[Finding]:
             None,
             f"{drift.reason[:1].upper()}{drift.reason[1:]} (by the histograms of each window){run}",
             "scale dynamically, or observe a longer part of the training and advise again",
-            'LossScaling(kind="dynamic", log2_initial='
-            f"{max(need.needed_log2 for need in drift.needs) + 3})",
+            _dynamic_code(max(need.needed_log2 for need in drift.needs) + 3),
             {
                 "advised_log2": drift.advised_log2,
                 "needed_log2_at_end": drift.needs[-1].needed_log2,
@@ -245,6 +249,17 @@ def drift_findings(drift: Drift, residual: Residual) -> list[Finding]:
             },
         )
     ]
+
+
+def _dynamic_code(log2_initial: int) -> str:
+    limits = f", log2_min={log2_initial}" if log2_initial < _DEFAULTS.log2_min else ""
+    limits += f", log2_max={log2_initial}" if log2_initial > _DEFAULTS.log2_max else ""
+    return (
+        "from dataclasses import replace\n"
+        "from precscope.recipe import LossScaling\n"
+        f'scaling = LossScaling(kind="dynamic", log2_initial={log2_initial}{limits})\n'
+        'recipe = replace(recipe, loss_scaling=scaling, scaler="precscope")'
+    )
 
 
 def _still_at_floor(drift: Drift, residual: Residual) -> int | None:

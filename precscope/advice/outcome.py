@@ -12,6 +12,7 @@ from precscope.advice.promise import (
     Proof,
     Run,
     first_run,
+    fp32_diverged_at,
     prove,
     relative_loss_gap,
     told,
@@ -37,9 +38,25 @@ def training_verdict(runs: Sequence[Run], proof: Proof | None = None) -> Verdict
         return Verdict("training", "advice", _without_advice(runs, proof))
     numbers = f"{_numbers(advised, baseline, proof)}; {_skipped(proof)}"
     if proof.breaches:
-        sentence = f"The advised recipe breaks its promise: it {told(proof.breaches)}. {numbers}."
+        begun = numbers[:1].upper() + numbers[1:]
+        sentence = f"The advised recipe breaks its promise: it {told(proof.breaches)}. {begun}."
         return Verdict("training", "critical", sentence, CODE)
+    diverged = fp32_diverged_at(runs, baseline.get("seed"))
+    if diverged is not None and not _is_comparable(proof):
+        return Verdict("training", "warning", _fp32_diverged(baseline, diverged))
     return _kept(proof, numbers)
+
+
+def _is_comparable(proof: Proof) -> bool:
+    return proof.parity is not None and bool(proof.parity.loss.seeds)
+
+
+def _fp32_diverged(baseline: Run, step: int) -> str:
+    on = f" (seed {baseline['seed']})" if baseline.get("seed") is not None else ""
+    return (
+        f"FP32 itself diverges, at step {step}{on}: half precision is not to blame, and no recipe"
+        " can be compared with it."
+    )
 
 
 def broken_promise_first(*verdicts: Verdict) -> tuple[Verdict, ...]:
@@ -96,7 +113,7 @@ def _skipped(proof: Proof) -> str:
 
 def _number(run: Run) -> str:
     value = run.get("final_loss")
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "none"
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "not finite"
 
 
 def training_findings(runs: Sequence[Run], proof: Proof | None = None) -> list[Finding]:
@@ -106,7 +123,7 @@ def training_findings(runs: Sequence[Run], proof: Proof | None = None) -> list[F
     """
     proof = prove(runs) if proof is None else proof
     baseline = first_run(runs, BASELINE)
-    if baseline is None:
+    if baseline is None or baseline.get("diverged_at") is not None:
         return []
     first = {str(run.get("recipe")): run for run in reversed(runs)}
     others = [run for name, run in first.items() if name not in (BASELINE, ADVISED)]

@@ -2,7 +2,8 @@
 
 It is broken by a run that diverged, a final loss beyond FP32's seed-to-seed spread (with one seed:
 more than 2 % above FP32's, a convention), a gradient error at the advised scale that loss scaling
-should have removed, or more than one step in twenty skipped.
+should have removed, or more than one step in twenty skipped. A seed on which FP32 itself diverged
+breaks no promise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from precscope.advice.parity import (
     under_test,
 )
 from precscope.advice.residual import BREAKING_ERROR, NOT_TRAINED, Residual, residual_of
+from precscope.formats import FP16
 
 SAME_LOSS = 0.02
 """Relative difference of final losses within which one seed cannot tell two runs apart. A
@@ -82,13 +84,26 @@ def prove(runs: Sequence[Run], residual: Mapping[str, Any] | None = None) -> Pro
     if subject != ADVISED:
         return Proof(found, NOT_TRAINED, skipped, steps, ())
     errors = residual_of(residual)
+    judged = [run for run in tested if fp32_diverged_at(runs, run.get("seed")) is None]
+    if not judged:
+        return Proof(found, errors, skipped, steps, ())
     breaches = [
-        *map(_diverged, [run for run in tested if run.get("diverged_at") is not None][:1]),
+        *(_diverged(run, runs) for run in judged if run.get("diverged_at") is not None),
         *_behind(found, runs),
-        *_residual(errors),
-        *_skipped(skipped, steps),
+        *(_residual(errors) if judged[0] is tested[0] else ()),
+        *_skipped(judged),
     ]
-    return Proof(found, errors, skipped, steps, tuple(breaches))
+    return Proof(found, errors, skipped, steps, _first_of_each_kind(breaches))
+
+
+def fp32_diverged_at(runs: Sequence[Run], seed: object) -> int | None:
+    """The step at which FP32 itself diverged on this seed: then there is nothing to train like."""
+    baselines = (r for r in runs if r.get("recipe") == BASELINE and r.get("seed") == seed)
+    return next((run.get("diverged_at") for run in baselines), None)
+
+
+def _first_of_each_kind(breaches: Sequence[Breach]) -> tuple[Breach, ...]:
+    return tuple({breach.kind: breach for breach in reversed(breaches)}.values())[::-1]
 
 
 def relative_loss_gap(run: Run, baseline: Run) -> float | None:
@@ -100,11 +115,23 @@ def relative_loss_gap(run: Run, baseline: Run) -> float | None:
     return gap if abs(gap) < float("inf") else None
 
 
-def _diverged(run: Run) -> Breach:
-    seed = run.get("seed")
+def _diverged(run: Run, runs: Sequence[Run]) -> Breach:
+    seed, step = run.get("seed"), int(run["diverged_at"])
     on = f" (seed {seed})" if seed is not None else ""
-    what = f"diverged at step {run['diverged_at']}{on}"
-    return Breach("diverged", what, {"diverged_at": run["diverged_at"], "seed": seed})
+    numbers: Evidence = {"diverged_at": step, "seed": seed}
+    loss = _fp32_loss(runs, seed, step)
+    if loss is None or not FP16.overflows(loss):
+        return Breach("diverged", f"diverged at step {step}{on}", numbers)
+    beyond = f", where FP32's loss is {loss:.4g}, beyond FP16's {FP16.max_finite:.0f}"
+    numbers["fp32_loss"] = loss
+    return Breach("diverged", f"diverged at step {step}{on}{beyond}", numbers)
+
+
+def _fp32_loss(runs: Sequence[Run], seed: object, step: int) -> float | None:
+    baseline = next((r for r in runs if (r.get("recipe"), r.get("seed")) == (BASELINE, seed)), {})
+    losses = baseline.get("losses") or ()
+    loss = losses[step] if 0 <= step < len(losses) else None
+    return abs(loss) if isinstance(loss, (int, float)) else None
 
 
 def _behind(found: Parity | None, runs: Sequence[Run]) -> list[Breach]:
@@ -160,7 +187,9 @@ def _residual(errors: Residual) -> list[Breach]:
     return [Breach("residual", what, numbers)]
 
 
-def _skipped(skipped: int, steps: int) -> list[Breach]:
+def _skipped(judged: Sequence[Run]) -> list[Breach]:
+    skipped = sum(int(run.get("skipped_steps") or 0) for run in judged)
+    steps = sum(int(run.get("steps") or 0) for run in judged)
     if not steps or skipped <= MANY_SKIPPED * steps:
         return []
     what = f"skipped {skipped} of {steps} steps"
@@ -181,12 +210,18 @@ def promise_findings(proof: Proof) -> list[Finding]:
             "critical",
             None,
             f"The advised recipe {told(proof.breaches)}.",
-            "stay with FP32 or BF16, and observe more steps: --steps 10 times as many",
+            _remedy(proof.breaches),
             "",
             evidence,
         ),
         *metrics,
     ]
+
+
+def _remedy(breaches: Sequence[Breach]) -> str:
+    if any("fp32_loss" in breach.numbers for breach in breaches):
+        return "compute the loss in FP32, from the model's output as .float(), or as a mean"
+    return "stay with FP32 or BF16 for now; observe ten times as many steps (--steps) and analyze again"
 
 
 def _metrics_behind(proof: Proof) -> list[Comparison]:

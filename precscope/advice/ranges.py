@@ -156,4 +156,7 @@ def range_verdict(findings: list[Finding], sites_at_risk: int) -> Verdict:
         "headroom": "comes within one doubling of FP16's overflow",
         "underflow": "lives partly in FP16's subnormals or below",
     }[worst.rule]
-    return Verdict("range", worst.severity, f"{names}{more}: {worst.site} {what}.", worst.code)
+    sentence = (
+        f"{names}{more}: {worst.site} {what}." if ", " in names + more else f"{names} {what}."
+    )
+    return Verdict("range", worst.severity, sentence, worst.code)

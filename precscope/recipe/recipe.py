@@ -139,6 +139,10 @@ class Recipe:
             return choice
         if isinstance(choice, str) and not _is_path(choice):
             return cls.named(choice)
+        if not isinstance(choice, str | PathLike):
+            raise UsageError(
+                f"recipe is a {type(choice).__name__}: give a name, a Recipe, or a file's path"
+            )
         return cls.load(choice)
 
     def to_dict(self) -> dict[str, Any]:

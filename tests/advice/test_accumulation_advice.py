@@ -175,11 +175,11 @@ def test_the_policy_is_printed_as_code_that_runs() -> None:
 @pytest.mark.parametrize(
     ("facts", "severity", "words"),
     [
-        ([fact()], "ok", "none of 1 sums loses two bits"),
+        ([fact()], "ok", "the only sum does not lose two bits"),
         ([fact(errors_fp16=9e-3)], "ok", "No sum needs FP32 accumulators; 1 of 1"),
         ([lossy("a", "forward")], "advice", "needs FP32"),
         ([fact(error_native_fp16=0.75, operator="index_put")], "warning", "really adds in half"),
-        ([fact(error_native_fp16=0.009)], "ok", "none of 1"),
+        ([fact(error_native_fp16=0.009)], "ok", "the only sum"),
     ],
 )
 def test_the_verdict_says_how_bad_it_is(

@@ -9,10 +9,19 @@ import pytest
 
 from precscope import build_result
 from precscope.advice import advise
-from precscope.advice.drift import Drift, Need, drift_findings, drift_of, sustained, trend
+from precscope.advice.drift import (
+    Drift,
+    Need,
+    _dynamic_code,
+    drift_findings,
+    drift_of,
+    sustained,
+    trend,
+)
 from precscope.advice.loss_scale import LossScaleAdvice, LossScaleVerdict
 from precscope.advice.residual import Residual, ResidualPoint
 from precscope.facts import StepRecord, Window
+from precscope.recipe import Recipe
 from precscope.recording import Recording
 from tests.support.recordings import site, window
 
@@ -147,3 +156,16 @@ def test_a_need_that_only_arises_late_is_found_though_the_whole_run_hides_it() -
 
 def test_without_the_late_windows_nothing_is_said() -> None:
     assert advise(late(0)).drift.state == "inside"
+
+
+@pytest.mark.parametrize("log2_initial", [-12, 4, 30])
+def test_the_code_of_a_dynamic_scale_runs_as_it_is(log2_initial: int) -> None:
+    names: dict[str, Any] = {"recipe": Recipe.named("paper-no-scaling")}
+    exec(_dynamic_code(log2_initial), names)
+    scaling = names["recipe"].loss_scaling
+    assert (scaling.kind, scaling.log2_initial) == ("dynamic", log2_initial)
+
+
+def test_a_peak_of_one_step_is_told_as_one_step() -> None:
+    drift = drift_of(needs(3, 9, 9, 3, steps=1), advice(recommended=8), was_probed=False)
+    assert drift.reason.startswith("in step 1 2^9 is needed")

@@ -163,3 +163,32 @@ def test_without_the_advised_recipe_the_first_other_is_compared() -> None:
     verdict = training_verdict(runs(fp32=[1.0, 2.0], paper=[1.5, 2.5]))
     assert verdict.severity == "advice"
     assert "paper beside FP32: parity" in verdict.sentence
+
+
+def test_a_seed_on_which_fp32_diverges_breaks_no_promise() -> None:
+    stored = runs(fp32=[None], advised=[None])
+    assert prove(stored).breaches == ()
+    verdict = training_verdict(stored)
+    assert verdict.severity == "warning"
+    assert verdict.sentence.startswith("FP32 itself diverges, at step 7 (seed 0)")
+
+
+def test_a_recipe_is_not_blamed_for_what_fp32_does_too() -> None:
+    stored = runs(fp32=[None], advised=[None], paper=[None])
+    assert training_findings(stored) == []
+
+
+def test_the_seeds_on_which_fp32_trains_are_judged_all_the_same() -> None:
+    stored = runs(fp32=[None, 1.0], advised=[None, None])
+    (breach,) = prove(stored).breaches
+    assert breach.what == "diverged at step 7 (seed 1)"
+
+
+def test_a_loss_beyond_fp16_is_told_with_its_remedy() -> None:
+    stored = [
+        run("fp32", 9e6, losses=[9.5e6, 9e6]),
+        run("advised", None, diverged_at=0, losses=["Infinity", "Infinity"]),
+    ]
+    (found,) = promise_findings(prove(stored))
+    assert "where FP32's loss is 9.5e+06, beyond FP16's 65504" in found.message
+    assert found.remedy.startswith("compute the loss in FP32")

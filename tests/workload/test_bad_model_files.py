@@ -64,18 +64,21 @@ def test_checkpoint_given_as_model_file(tmp_path: Path) -> None:
 
 
 def test_exception_while_importing(write: Write) -> None:
+    before = set(sys.modules)
     error = failure(write(top="import torch\nimport a_module_that_is_not_there"))
     assert str(error) == (
         "toy.py:2: importing it raised ModuleNotFoundError:"
         " No module named 'a_module_that_is_not_there'"
     )
     assert isinstance(error.__cause__, ModuleNotFoundError)
-    assert not any(name.endswith("_toy") for name in sys.modules if "_precscope" in name)
+    assert not any(name.endswith("_toy") for name in set(sys.modules) - before)
 
 
 def test_exit_while_importing(write: Write) -> None:
     error = failure(write(top="import torch\nraise SystemExit('pip install what')"))
-    assert str(error) == "toy.py:2: importing it stopped: pip install what"
+    assert str(error).startswith(
+        "toy.py:2: importing it ended the program by sys.exit(pip install what): a model file"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_useless_metrics(write: Write, value: str, told: str) -> None:
 def test_a_name_that_is_no_function(write: Write, name: str) -> None:
     path = write(**{name: f"number = 3\n{name} = number"})
     message = str(failure(path))
-    assert message == f"toy.py: {name} is a int, not a function: def {name}(...)"
+    assert message == f"toy.py: {name} is of type int, not a function: def {name}(...)"
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x"])

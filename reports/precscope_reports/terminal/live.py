@@ -175,7 +175,7 @@ def _progress(frame: Frame) -> str:
 
 def _loss(frame: Frame) -> str:
     known = [loss for loss in frame.losses if loss is not None]
-    return number(known[-1]) if known else f"{DASH} (not recorded: monitor.record_loss(loss))"
+    return number(known[-1]) if known else f"{DASH} (not recorded: watch.monitor.record_loss(loss))"
 
 
 def _scale(frame: Frame) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -127,31 +127,77 @@ class Page:
     ) -> Table:
         """A table whose first column gives way where the width is not enough.
 
+        Where that does not do, headers wrap, and then columns are left out and named below:
+        a number that is cut is a wrong number.
+
         Args:
             headers: one per column.
             rows: cells; strings are names to be shortened, in the first column only.
             left: how many columns, from the first, are aligned to the left.
         """
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-        for number, header in enumerate(headers):
-            table.add_column(
-                self.text(header),
-                justify="left" if number < left else "right",
-                no_wrap=True,
-                overflow="crop",
-            )
-        names = max(SHORTEST_NAME, self.width - self._taken(headers, rows))
+        columns = self._columns(headers, rows)
+        taken = sum(1 + column.width for column in columns)
+        widest_first = max((r[0].cell_len for r in rows if isinstance(r[0], Text)), default=0)
+        table.add_column(self.text(headers[0]), no_wrap=True, overflow="crop")
+        for column in columns:
+            justify: JustifyMethod = "left" if column.number < left else "right"
+            header = self.text(headers[column.number])
+            table.add_column(header, justify=justify, width=column.width, overflow="crop")
+        names = max(SHORTEST_NAME, widest_first, self.width - taken)
         for row in rows:
             first = row[0] if isinstance(row[0], Text) else Text(self.fit(row[0], names))
-            table.add_row(first, *(self._cell(cell) for cell in row[1:]))
+            table.add_row(first, *(self._cell(row[column.number]) for column in columns))
+        self._name_missing(table, headers, columns)
         return table
 
-    def _taken(self, headers: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> int:
-        columns = zip(headers[1:], *(row[1:] for row in rows), strict=True)
-        return sum(1 + max(self._cell(cell).cell_len for cell in column) for column in columns)
+    def _columns(
+        self, headers: Sequence[str], rows: Sequence[Sequence[Text | str]]
+    ) -> list[_Column]:
+        """The columns behind the first one that fit beside the shortest names, from the left."""
+        room = self.width - max(map(self._shortest, [row[0] for row in rows]), default=0)
+        cells = [[self._cell(row[i]).cell_len for row in rows] for i in range(len(headers))]
+        words = [[cell_len(word) for word in self.text(h).plain.split()] for h in headers]
+        numbers = range(1, len(headers))
+        full = [
+            _Column(i, max([cell_len(self.text(headers[i]).plain), *cells[i]])) for i in numbers
+        ]
+        if sum(1 + column.width for column in full) <= room:
+            return full
+        kept = []
+        for column in (_Column(i, max([0, *words[i], *cells[i]])) for i in numbers):
+            if 1 + column.width <= room:
+                kept.append(column)
+                room -= 1 + column.width
+        return kept
+
+    def _shortest(self, name: Text | str) -> int:
+        if isinstance(name, Text):
+            return name.cell_len
+        return min(SHORTEST_NAME, cell_len(self.text(name).plain))
+
+    def _name_missing(
+        self, table: Table, headers: Sequence[str], columns: Sequence[_Column]
+    ) -> None:
+        shown = {0, *(column.number for column in columns)}
+        missing = [self.text(h).plain for i, h in enumerate(headers) if i not in shown]
+        if missing:
+            named = ", ".join("bars" if set("│|") & set(name) else name for name in missing)
+            table.caption = self.text(f"Too narrow for: {named}.", "dim")
+            table.caption_justify = "left"
 
     def _cell(self, cell: Text | str) -> Text:
-        return cell if isinstance(cell, Text) else self.text(cell)
+        made = cell if isinstance(cell, Text) else self.text(cell)
+        made.no_wrap = True
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column that is shown, by its place, and its width."""
+
+    number: int
+    width: int
 
 
 def page_of(console: Console) -> Page:
