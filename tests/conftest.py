@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 
 # Before torch is imported, and for the processes that tests start: on a small machine the stalls
 # of two threads that wait for each other cost more than the second thread brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell without job control starts its background jobs deaf to Ctrl-C, and they hand that on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -232,11 +233,22 @@ def test_a_terminal_gets_a_screen_that_is_redrawn(run: Path, environ: dict[str, 
     record(run, 7)
     shown += _until(terminal, "ended")
     os.write(terminal, b"\x03")
+    _drain(terminal)
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 0
     assert "\x1b[2K" in shown
     assert "layer.weight" in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown)
+
+
+def _drain(terminal: int) -> None:
+    """Read until the process is gone: one that cannot write does not end."""
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 0.1)[0] and not os.read(terminal, 65536):
+                return
+        raise AssertionError("Ctrl-C did not end the view")
 
 
 def _until(terminal: int, part: str) -> str:
