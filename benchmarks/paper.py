@@ -95,10 +95,13 @@ class _Left:
 
 
 def _run(state: State, left: _Left, device: str, pool: Pool) -> None:
-    shown = 0.0
+    shown, before = 0.0, time.monotonic()
     try:
         while pool.running or left.tasks([]):
             _feed(state, left, device, pool)
+            now = time.monotonic()
+            state.note(now - before, pool.memory_bytes)
+            before = now
             for task, cell in pool.wait(STATUS_SECONDS):
                 state.add(task, cell)
                 outcome = cell.get("error") or f"{cell['seconds']:.0f} s"
@@ -130,8 +133,7 @@ def _give(state: State, task: Task, device: str, pool: Pool) -> None:
 
 
 def _at_work(pool: Pool) -> str:
-    at = [f"{w.task.key} {w.share_done:.0%}" for w in pool.workers if w.task is not None]
-    return " · ".join(at)
+    return " · ".join(f"{w.task.key} {w.share_done:.0%}" for w in pool.workers)
 
 
 def _slug(kind: str, name: str) -> str:

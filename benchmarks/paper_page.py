@@ -90,7 +90,7 @@ def page(state: dict[str, Any]) -> Iterator[Block]:
     yield Block("h2", "The advice")
     yield Block("p", "What `precscope analyze --no-train` said first, and what training showed.")
     yield _advice_table(cells)
-    yield from _circumstances(cells)
+    yield from _circumstances(state)
 
 
 def _claims_table(cells: Cells, device: str) -> Block:
@@ -160,15 +160,22 @@ def _advice_table(cells: Cells) -> Block:
     return Block("table", rows=(("domain", "about", "advised", "happened", "advice was"), *rows))
 
 
-def _circumstances(cells: Cells) -> Iterator[Block]:
-    seconds = sum(cell.get("seconds", 0.0) for cell in cells.values())
-    memory = max((cell.get("memory_bytes", 0) for cell in cells.values()), default=0)
+def _circumstances(state: dict[str, Any]) -> Iterator[Block]:
+    cells = state["cells"].values()
+    cpu_minutes = sum(cell.get("cpu_seconds", 0.0) for cell in cells) / 60
+    largest = max((cell.get("memory_bytes", 0) for cell in cells), default=0)
     yield Block("h2", "What it took")
     yield Block(
         "p",
-        f"{len(cells)} cells, {seconds / 60:.0f} minutes of one core, at most"
-        f" {memory / 2**30:.1f} GiB in a process.",
+        f"{len(cells)} cells in {state['wall_seconds'] / 60:.0f} minutes:"
+        f" {cpu_minutes:.0f} minutes of one core. Memory: at most {_gib(largest)} in one process,"
+        f" {_gib(state['peak_memory_bytes'])} in all of them together (resident, sampled every"
+        " second or two; what they share counts in each).",
     )
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.2f} GiB"
 
 
 def as_markdown(blocks: Sequence[Block]) -> str:

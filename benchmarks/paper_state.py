@@ -30,6 +30,8 @@ class State:
             "environment": environment,
             "examples": {},
             "cells": {},
+            "peak_memory_bytes": 0,
+            "wall_seconds": 0.0,
         }
         if path.exists():
             self._take_over(json.loads(path.read_text(encoding="utf-8")))
@@ -45,6 +47,11 @@ class State:
         self.values["examples"].setdefault(task.domain, fingerprint(task.domain))
         self.cells[task.key] = cell
         self.save()
+
+    def note(self, seconds: float, memory_bytes: int | None) -> None:
+        """Time that has gone by, what all processes together hold; written with the next cell."""
+        self.values["wall_seconds"] += seconds
+        self.values["peak_memory_bytes"] = max(self.values["peak_memory_bytes"], memory_bytes or 0)
 
     def save(self) -> None:
         """Write all; a crash leaves the old file or the new one."""
@@ -62,6 +69,8 @@ class State:
             name: print_ for name, print_ in old["examples"].items() if _is_same(name, print_)
         }
         self.values["examples"] = current
+        for name in ("peak_memory_bytes", "wall_seconds"):
+            self.values[name] = old.get(name, 0)
         self.values["cells"] = {
             key: cell
             for key, cell in old["cells"].items()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import resource
-import sys
+import signal
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,16 @@ def run_task(task: Task, context: dict[str, Any], tell: Tell) -> dict[str, Any]:
     started = time.perf_counter()
     workload = load_workload(EXAMPLES / f"{task.domain}.py")
     cell = DOERS[task.kind](workload, task, context, tell)
-    return {**cell, "seconds": round(time.perf_counter() - started, 2), "memory_bytes": _memory()}
+    return {**cell, "seconds": round(time.perf_counter() - started, 2), **_spent()}
 
 
-def _memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _spent() -> dict[str, Any]:
+    """CPU time and most memory of this process so far: of one task, it does no other."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "memory_bytes": used.ru_maxrss * 1024,
+    }
 
 
 def _trained(workload: Workload, recipe: Recipe, task: Task, context: Any, tell: Tell) -> Any:
@@ -242,23 +247,20 @@ DOERS = {
 }
 
 
-def serve() -> None:
-    """Read tasks from standard input, write what becomes of them to standard output, as JSON."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the examples print is no message of ours
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    for line in sys.stdin:
-        asked = json.loads(line)
+def work(messages: Connection, task: Task, context: dict[str, Any]) -> None:
+    """Do one task, as a process: tell ``messages`` of progress, and send it the cell."""
+    # Ctrl-C is for whoever started us, and ends us; what the examples print is no message.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    torch.set_num_threads(1)
 
-        def tell(done: int, steps: int) -> None:
-            out.write(json.dumps({"done": done, "steps": steps}) + "\n")
+    def tell(done: int, steps: int) -> None:
+        messages.send({"done": done, "steps": steps})
 
-        try:
-            cell = run_task(Task(**asked["task"]), asked["context"], tell)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
-            cell = {"error": f"{type(error).__name__}: {error}", "memory_bytes": _memory()}
-        out.write(json.dumps({"cell": cell}) + "\n")
-
-
-if __name__ == "__main__":
-    serve()
+    try:
+        cell = run_task(task, context, tell)
+    except Exception as error:  # noqa: BLE001 - told to whoever asked
+        cell = {"error": f"{type(error).__name__}: {error}", **_spent()}
+    messages.send({"cell": cell})

@@ -232,9 +232,12 @@ def test_all_six_domains_interrupted_and_resumed(bench: Any, tmp_path: Path) -> 
     kept = json.loads(state_file.read_text())["cells"]
     assert kept
     subprocess.run(command, check=True, timeout=LIMIT_SECONDS, stdout=subprocess.PIPE)
-    cells = json.loads(state_file.read_text())["cells"]
+    state = json.loads(state_file.read_text())
+    cells = state["cells"]
     assert all(cells[key] == cell for key, cell in kept.items()), "what was kept is not run again"
     _check_cells(bench("paper_plan"), cells)
+    largest_bytes = max(cell["memory_bytes"] for cell in cells.values())
+    assert largest_bytes < state["peak_memory_bytes"] < 4 * 2**30
     assert "Not run" in (page := (tmp_path / "paper.html").read_text()) or page.count("<svg") == 4
 
 
@@ -251,4 +254,14 @@ def _check_cells(plan: Any, cells: dict[str, Any]) -> None:
             assert trained["metrics"]
         assert cells[f"{domain}/histograms/fp32/0"]["weight_gradient"]["counts"]
         assert cells[f"{domain}/advise/fp32/0"]["loss_scale"]["verdict"] != "unknown"
-    assert max(cell["memory_bytes"] for cell in cells.values()) < 2 * 2**30
+
+
+def test_a_process_that_dies_leaves_an_error_for_its_cell_alone(bench: Any) -> None:
+    pool = bench("paper_pool").Pool(1, "quick")
+    task = bench("paper_plan").Task("gan", "train", "fp32")
+    pool.give(task, {"size": "quick", "device": "cpu"})
+    pool.workers[0].process.kill()
+    ended = [pair for _ in range(LIMIT_SECONDS) if pool.workers for pair in pool.wait(1.0)]
+    assert [(t, set(cell)) for t, cell in ended] == [(task, {"error"})]
+    assert "status -9" in ended[0][1]["error"]
+    assert not pool.is_full
