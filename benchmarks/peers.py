@@ -42,7 +42,9 @@ A tool without a schedule of its own looks at each step and has no line for ever
 def default_environment() -> Path:
     """Where the tools are installed: the user's cache, per version of torch and Python."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "precscope" / f"peers-torch{torch.__version__}-{sys.implementation.cache_tag}"
+    # No plus sign: msprobe refuses to read its own files from such a path.
+    version = torch.__version__.replace("+", "-")
+    return cache / "precscope" / f"peers-torch{version}-{sys.implementation.cache_tag}"
 
 
 class Environment:

@@ -9,13 +9,9 @@ from typing import Any
 from precscope.advice.accumulation import SumAdvice, judge_sums
 from precscope.advice.accumulation_words import accumulation_findings, accumulation_verdict
 from precscope.advice.blame import Break, blame_findings, breaks, observed_steps
-from precscope.advice.drift import (
-    Drift,
-    drift_findings,
-    drift_of,
-    needs_over_time,
-    was_probed,
-)
+from precscope.advice.drift import Drift, drift_of, was_probed
+from precscope.advice.drift_findings import drift_findings
+from precscope.advice.drift_needs import needs_over_time
 from precscope.advice.evidence import Evidence
 from precscope.advice.findings import Finding, Verdict, most_severe_first
 from precscope.advice.format_choice import FormatChoice, choose_formats
@@ -34,7 +30,8 @@ from precscope.advice.outcome import (
     training_verdict,
 )
 from precscope.advice.policy import advised_recipe
-from precscope.advice.promise import Proof, promise_findings, prove
+from precscope.advice.promise import Proof, prove
+from precscope.advice.promise_findings import promise_findings
 from precscope.advice.ranges import range_findings, range_verdict
 from precscope.advice.risk import at_risk
 from precscope.advice.script_findings import script_findings

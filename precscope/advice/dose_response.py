@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precscope.advice.arbiter import Arbitration, arbitrate
-from precscope.advice.promise import SAME_LOSS, relative_loss_gap
+from precscope.advice.breaches import SAME_LOSS, relative_loss_gap
 from precscope.advice.residual import overflowing_parameter
 
 

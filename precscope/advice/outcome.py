@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from precscope.advice.breaches import SAME_LOSS, Run, first_run, relative_loss_gap, told
 from precscope.advice.findings import Finding, Verdict
 from precscope.advice.parity import ADVISED, BASELINE, Comparison
-from precscope.advice.promise import (
-    SAME_LOSS,
-    Proof,
-    Run,
-    first_run,
-    fp32_diverged_at,
-    prove,
-    relative_loss_gap,
-    told,
-)
+from precscope.advice.promise import Proof, fp32_diverged_at, prove
 
 CODE = 'recipe = precscope.Recipe.load("recipe.json")'
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from precscope.advice import advise
-from precscope.advice.parity import ADVISED, BASELINE
+from precscope.advice.parity import ADVISED
 from precscope.analysis.options import Progress
+from precscope.analysis.script_recipes import (
+    RANKS,
+    recipes_not_run,
+    recipes_to_run,
+)
 from precscope.analysis.script_verify import ScriptRuns, follower
 from precscope.errors import PrecscopeError, UsageError
 from precscope.recipe import Recipe
@@ -18,24 +23,8 @@ from precscope.script.additions import add_autocast_dtypes, add_documents
 from precscope.script.job import Job
 from precscope.script.process import Ended, run_script
 
-SCRIPT_RECIPES = ("fp32", "advised", "fp16", "bf16")
-"""What a script can be trained with from outside: recipes that leave its weights in FP32."""
-
 DTYPE_STEPS = 2
 """Steps under autocast to see every model of a script trained once."""
-
-FP16_WEIGHTS = {
-    "recipes": ["paper", "paper-no-master"],
-    "reason": "their weights are stored in FP16, and torch keeps a gradient in the dtype of its "
-    "weight: a script that clips, logs or adds up gradients would see rounded, scaled ones. A "
-    "model file can be trained with them",
-}
-
-RANKS = {
-    "recipes": ["fp32", "advised", "fp16", "bf16"],
-    "reason": "torchrun started the ranks once: the script is not run again. Run it without "
-    "torchrun, in one process, to train it with the advice",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,8 @@ class ScriptOptions:
     Attributes:
         steps: optimizer steps to observe.
         every: observe every n-th.
-        recipes: names to run the script with again; ``fp32`` comes first in any case.
+        recipes: names to run the script with again, ``fp32`` first in any case; None: the usual
+            ones, and those that leave out what the advice wants, see ``recipes_to_run``.
         recipe_steps: steps of each; None: as many as were observed.
         train: False runs the script once only.
         seeds: seeds on which FP32 and the advised recipe are trained; None decides by the time
@@ -58,12 +48,12 @@ class ScriptOptions:
         script_stdout: file descriptor for what the observed script prints, None for stdout.
 
     Raises:
-        UsageError: a count below 1, or a recipe that a script cannot be trained with.
+        UsageError: a count below 1, or an unknown recipe.
     """
 
     steps: int = 60
     every: int = 1
-    recipes: tuple[str, ...] = SCRIPT_RECIPES
+    recipes: tuple[str, ...] | None = None
     recipe_steps: int | None = None
     train: bool = True
     seed: int = 0
@@ -78,12 +68,9 @@ class ScriptOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value}: it must be 1 or more")
-        for name in self.recipes:
-            if name != ADVISED and Recipe.named(name).weights_dtype != "float32":
-                raise UsageError(
-                    f"recipe {name!r} needs FP16 weights, and a script keeps its own: "
-                    "write a model file for it, or choose fp32, tf32, bf16, fp16 or advised"
-                )
+        for name in self.recipes or ():
+            if name != ADVISED:
+                Recipe.named(name)
 
 
 def analyze_script(
@@ -128,16 +115,18 @@ def analyze_script(
 def _verify(
     script: Script, path: Path, options: ScriptOptions, observed: Ended, progress: Progress
 ) -> None:
-    note = {"mixed": None, "not_run": [FP16_WEIGHTS if options.ranks == 1 else RANKS]}
-    add_documents(path, {"script": note})
     if options.ranks > 1:
+        add_documents(path, {"script": {"mixed": None, "not_run": [RANKS]}})
         progress.phase("not run again: torchrun started the ranks once", None)
         return
     progress.phase("dtypes under autocast", DTYPE_STEPS)
     _add_dtypes(script, path, options)
+    advice = advise(Recording.open(path))
+    note = {"mixed": None, "not_run": recipes_not_run(options.recipes, advice)}
+    add_documents(path, {"script": note})
     steps = options.recipe_steps or options.steps
     runs = ScriptRuns(script, path, steps, options.seed, progress, note)
-    runs.train_all(_recipes(options, advise(Recording.open(path)).recipe), options.seeds)
+    runs.train_all(recipes_to_run(options.recipes, advice), options.seeds)
     cost = runs.cost(observed, options.every)
     if cost is not None:
         add_documents(path, {"cost": cost})
@@ -151,21 +140,3 @@ def _add_dtypes(script: Script, path: Path, options: ScriptOptions) -> None:
     if told:
         sites = told[0]["sites"]
         add_autocast_dtypes(path, {(name, kind): dtype for name, kind, dtype in sites})
-
-
-def _recipes(options: ScriptOptions, advised: Recipe) -> list[Recipe]:
-    names = dict.fromkeys((BASELINE, *options.recipes))
-    return [for_script(advised if name == ADVISED else Recipe.named(name)) for name in names]
-
-
-def for_script(recipe: Recipe) -> Recipe:
-    """The recipe as autocast around a script: the script's FP32 weights are the master weights."""
-    if recipe.weights_dtype == "float32":
-        return recipe
-    return replace(
-        recipe,
-        description=f"{recipe.description}; here as autocast, with the script's FP32 weights",
-        weights_dtype="float32",
-        master_weights=False,
-        weight_updates="nearest",
-    )

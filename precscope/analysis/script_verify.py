@@ -182,7 +182,8 @@ def training_run(recipe: Recipe, ended: Ended, seed: int) -> TrainingRun:
         recipe=recipe.name,
         description=recipe.description,
         device=device,
-        simulated=recipe.compute_dtype == "float16" and device == "cpu",
+        simulated=recipe.weights_dtype == "float16"
+        or (recipe.compute_dtype == "float16" and device == "cpu"),
         steps=len(losses),
         seed=seed,
         losses=losses,

@@ -9,8 +9,8 @@ from precscope.advice.accumulation import (
     VARIANCE_KEPT,
 )
 from precscope.advice.arbiter import FLOOR_FACTOR, HARMLESS_ERROR
+from precscope.advice.breaches import MANY_SKIPPED, SAME_LOSS
 from precscope.advice.master_weights import ADVISED_BELOW, REQUIRED_BELOW
-from precscope.advice.promise import MANY_SKIPPED, SAME_LOSS
 from precscope.advice.residual import BREAKING_ERROR
 from precscope.advice.screen import COUNT_LOST_LIMIT, L1_LOST_LIMIT
 from precscope.formats import FP16

@@ -21,12 +21,13 @@ from precscope.recipe import Recipe
 from precscope.script.differentiation import Differentiation
 from precscope.script.discovery import Discovery, Root, held_by
 from precscope.script.footprint import Footprint, StepClock
+from precscope.script.half_weights import HalfWeights
 from precscope.script.hooks import NewArguments
 from precscope.script.job import Events, Job
 from precscope.script.scaling import ScriptScaling
 from precscope.script.stop import StopRule
 from precscope.training.batch_statistics import BatchStatistics
-from precscope.training.fp32_modules import Fp32Modules
+from precscope.training.fp32_modules import Fp32Modules, with_submodules
 from precscope.training.gradients import optimizer_parameters
 from precscope.training.products import forward_in
 from precscope.training.run import PATIENCE_STEPS
@@ -50,6 +51,8 @@ class Rerun:
         self._rule = StopRule(job.steps)
         scaled = self._recipe.loss_scaling.kind != "none"
         self._scaling = ScriptScaling(self._recipe, job.steps) if scaled else None
+        rounds = self._recipe.weights_dtype == "float16"
+        self._half_weights = HalfWeights(self._recipe, job.seed or 0) if rounds else None
         self._stack = ExitStack()
         self._device: str | None = None
         self._statistics: dict[int, BatchStatistics] = {}
@@ -63,8 +66,10 @@ class Rerun:
         self._footprint = Footprint(counts_saved=job.counts_saved)
 
     def found(self, root: Root) -> None:
-        """Keep the recipe's FP32 modules of a new model in FP32."""
+        """Keep the recipe's FP32 modules of a new model in FP32; round its FP16 weights."""
         kept = list(self._kept(root))
+        if self._half_weights is not None:
+            self._half_weights.add(root.module, with_submodules(kept))
         if kept and self._recipe.compute_dtype != "float32":
             self._stack.callback(Fp32Modules(kept, root.device.type).remove)
         if self._scaling is not None:
@@ -84,6 +89,8 @@ class Rerun:
         if self._device is None:
             self._device = root.device.type
             self._stack.enter_context(forward_in(self._recipe, self._device))
+        if self._half_weights is not None:
+            self._half_weights.round_again(root.module)
         torch.clear_autocast_cache()
         if torch.is_grad_enabled() and id(root) in self._statistics:
             self._statistics[id(root)].take()
@@ -101,7 +108,7 @@ class Rerun:
         self._out_of_autocast = self._autocast(False)
         self._out_of_autocast.__enter__()
         if closure is None:
-            self._suppress_if_overflowed(optimizer)
+            self._prepare_update(optimizer)
             return None
         return (args[0], self._in_autocast(closure, optimizer)), {
             key: value for key, value in kwargs.items() if key != "closure"
@@ -112,6 +119,8 @@ class Rerun:
         if self._out_of_autocast is not None:
             self._out_of_autocast.__exit__(None, None, None)
             self._out_of_autocast = None
+        if self._half_weights is not None and self._skipped is None:
+            self._half_weights.after_update(optimizer)
         torch.clear_autocast_cache()
         is_leader, skipped = self._rule.is_leader(optimizer), self._skipped
         log2_scale = None if self._scaling is None else self._scaling.log2_scale
@@ -163,10 +172,15 @@ class Rerun:
         def forward_and_backward() -> Any:
             with self._autocast(True), torch.enable_grad():
                 value = closure()
-            self._suppress_if_overflowed(optimizer)
+            self._prepare_update(optimizer)
             return value
 
         return forward_and_backward
+
+    def _prepare_update(self, optimizer: Optimizer) -> None:
+        self._suppress_if_overflowed(optimizer)
+        if self._half_weights is not None and self._skipped is None:
+            self._half_weights.before_update(optimizer)
 
     def _suppress_if_overflowed(self, optimizer: Optimizer) -> None:
         # An optimizer passes over parameters without a gradient, their state included.

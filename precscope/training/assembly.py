@@ -9,17 +9,14 @@ from torch import nn
 
 from precscope.arithmetic.storage import convertible_parameters
 from precscope.recipe import Recipe
+from precscope.training.checked_scaling import CheckedScaling
 from precscope.training.checks import device_of
-from precscope.training.gradient_scaling import (
-    CheckedScaling,
-    GradientScaling,
-    NoScaling,
-    TorchScaling,
-)
+from precscope.training.gradient_scaling import GradientScaling, NoScaling
 from precscope.training.gradients import optimizer_parameters
 from precscope.training.master_weights import MasterWeights
 from precscope.training.optimizer_part import OptimizerPart
 from precscope.training.scaling import LossScaler
+from precscope.training.torch_scaling import TorchScaling
 from precscope.training.weight_updates import weight_updates
 
 

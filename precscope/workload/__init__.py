@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from precscope.workload.checks import check_batches_repeat, check_first_loss
 from precscope.workload.loading import load_workload
-from precscope.workload.session import Session, SteppingSession, Workload
+from precscope.workload.session import Session
 from precscope.workload.source import is_model_file, missing_names
+from precscope.workload.stepping import SteppingSession
+from precscope.workload.workload import Workload
 
 __all__ = [
     "Session",

@@ -11,8 +11,8 @@ import torch
 
 from precscope.errors import WorkloadError
 from precscope.workload.randomness import RandomStream
-from precscope.workload.session import Workload
 from precscope.workload.source import REQUIRED, execute, missing_names
+from precscope.workload.workload import Workload
 
 DEFAULT_LEARNING_RATE = 1e-3
 

@@ -1,31 +1,21 @@
-"""Workload: what is trained. Session: one fresh training of it under one seed."""
+"""Session: one fresh training of a workload under one seed."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from precscope.errors import UsageError, WorkloadError
 from precscope.workload.batch import move
-from precscope.workload.blame import calling
 from precscope.workload.contract import (
     checked_batches,
     checked_loss,
-    checked_losses,
     checked_metrics,
     checked_model,
     checked_optimizer,
-    checked_optimizers,
 )
-from precscope.workload.joint_loss import joint_loss
-from precscope.workload.optimizers import StepOptimizer
-from precscope.workload.probe_trainer import ProbeTrainer
 from precscope.workload.randomness import (
     BATCHES,
     EVALUATION,
@@ -34,62 +24,10 @@ from precscope.workload.randomness import (
     seed_everything,
 )
 
+if TYPE_CHECKING:
+    from precscope.workload.workload import Workload
+
 _END = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is trained: the functions of a model file.
-
-    Attributes:
-        name: the file's name without its suffix.
-        path: the file, absolute.
-        model: builds a new module on every call.
-        batches: an iterable of batches, called again when it ends.
-        loss: ``loss(model, batch)``, a scalar tensor; None if the file has ``step`` instead.
-        optimizer: ``optimizer(model)``, one, or with ``step`` a dict of several.
-        evaluate: ``evaluate(model)``, higher-is-better metrics; None if the file has none.
-        default_optimizer: the file has no optimizer, so this is AdamW at 1e-3.
-        step: ``step(model, batch, trainer)``, a whole training step that returns its losses by
-            name; None if the file has ``loss``.
-    """
-
-    name: str
-    path: Path
-    model: Callable[[], torch.nn.Module]
-    batches: Callable[[], Iterable[Any]]
-    loss: Callable[[torch.nn.Module, Any], torch.Tensor] | None
-    optimizer: Callable[[torch.nn.Module], Any]
-    evaluate: Callable[[torch.nn.Module], dict[str, float]] | None
-    default_optimizer: bool
-    step: Callable[[torch.nn.Module, Any, Any], Mapping[str, torch.Tensor]] | None = None
-    _built: weakref.WeakSet[torch.nn.Module] = field(
-        default_factory=weakref.WeakSet, init=False, repr=False, compare=False
-    )
-    _gave: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-
-    def session(self, seed: int, device: str = "cpu") -> Session:
-        """A new model and optimizer, and the batches of ``seed``.
-
-        Seeds the global generators, so run one session after the other, not interleaved.
-
-        Args:
-            seed: 0 to 2^32 - 1. The same seed gives the same weights and batches bit for bit.
-            device: a torch device, ``"cpu"`` or ``"cuda:1"``.
-
-        Raises:
-            UsageError: the seed is out of range, or this machine has no such device.
-            WorkloadError: the model file breaks its contract or raises.
-        """
-        return (
-            Session(self, seed, device)
-            if self.step is None
-            else SteppingSession(self, seed, device)
-        )
-
-    def calling(self, what: str) -> AbstractContextManager[None]:
-        """Context for a call into the model file: its folder importable, its errors told."""
-        return calling(self.path, what)
 
 
 class Session:
@@ -195,60 +133,6 @@ class Session:
             if batch is _END:
                 return
             yield move(batch, self.device)
-
-
-class SteppingSession(Session):
-    """A session of a workload with several losses: training steps are taken by its ``step``.
-
-    Attributes:
-        optimizers: the optimizers by name; a single one is called ``""``.
-        optimizer: all of them as one, whose step is one call of the file's ``step()``.
-    """
-
-    optimizers: dict[str, torch.optim.Optimizer]
-
-    def step(self, batch: Any, trainer: Any) -> dict[str, torch.Tensor]:
-        """One training step of the model file: its losses by name, detached.
-
-        Args:
-            batch: one of ``batches()``.
-            trainer: a ``precscope.MixedPrecision`` of ``model`` and ``optimizers``.
-
-        Raises:
-            WorkloadError: it returns anything but a dict of real scalars, or the code raises.
-        """
-        assert self.workload.step is not None
-        with self.workload.calling("step()"):
-            losses = self.workload.step(self.model, batch, trainer)
-        return checked_losses(self.workload.path.name, losses)
-
-    def loss(self, batch: Any) -> torch.Tensor:
-        """The losses of one step as one scalar, without taking the step; see ``joint_loss``.
-
-        Every loss is computed with the weights as they are: those that ``step`` computes after an
-        update of its own are not seen after that update. Several losses of one optimizer add up.
-
-        Raises:
-            WorkloadError: ``step`` breaks its contract, gives the trainer no loss or one that
-                needs no gradient, or raises.
-        """
-        file = self.workload.path.name
-        trainer = ProbeTrainer(self.optimizers, self.device.type)
-        with trainer.outside():
-            self.step(batch, trainer)
-        if not trainer.losses:
-            raise WorkloadError(
-                f"{file}: step() trained nothing: call trainer.step(loss, optimizer=...) in it"
-            )
-        for owned in trainer.losses:
-            checked_loss(file, owned.loss, "step()")
-        return joint_loss(trainer.losses)
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        with self.workload.calling("optimizer()"):
-            optimizers = self.workload.optimizer(self.model)
-        self.optimizers = checked_optimizers(self.workload.path.name, optimizers, self.model)
-        return StepOptimizer(self.optimizers)
 
 
 def _why_empty(taken: int, gave_before: bool) -> str:

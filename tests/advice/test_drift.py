@@ -9,15 +9,10 @@ import pytest
 
 from precscope import build_result
 from precscope.advice import advise
-from precscope.advice.drift import (
-    Drift,
-    Need,
-    _dynamic_code,
-    drift_findings,
-    drift_of,
-    sustained,
-    trend,
-)
+from precscope.advice.drift import Drift, drift_of
+from precscope.advice.drift_findings import _dynamic_code, drift_findings
+from precscope.advice.drift_needs import Need, sustained
+from precscope.advice.drift_trend import trend
 from precscope.advice.loss_scale import LossScaleAdvice, LossScaleVerdict
 from precscope.advice.residual import Residual, ResidualPoint
 from precscope.facts import StepRecord, Window

@@ -9,7 +9,8 @@ import pytest
 from precscope import build_result
 from precscope.advice import advise
 from precscope.advice.outcome import training_findings, training_verdict
-from precscope.advice.promise import promise_findings, prove
+from precscope.advice.promise import prove
+from precscope.advice.promise_findings import promise_findings
 from tests.support.recordings import recording
 from tests.support.runs import run, runs
 
