@@ -4,6 +4,7 @@ Prints one JSON and writes it after every section, so that a run that is cut sho
 
     python benchmarks/gpu.py [--quick] [--only SECTION]... [--json PATH]
 
+Each section is a process of its own with a time of its own: one that crashes or hangs loses itself only.
 --dry-run takes every section's code path on the CPU with tiny sizes; its numbers mean nothing and
 are written only where --json says.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 import torch
 from gpu_analysis import analysis
+from gpu_apart import apart
 from gpu_kernel import bandwidth, counts, tune
 from gpu_operations import accumulation, operations
 from gpu_questions import device_nvml, questions
@@ -38,19 +40,22 @@ from precscope.timing.peaks import peak_of
 from precscope.timing.reasons import NvmlUnavailable
 
 RESULTS = Path(__file__).parent / "results"
-TOTAL_S = 460.0
-"""New sections are not begun after this."""
+TOTAL_S = 470.0
+"""What runs then is killed: eight minutes, less the time to write."""
+
+LEAST_S = 12.0
+"""With less time left a section is not begun: it takes half of that to start."""
 
 SECTIONS_S = {
-    "counts": 60.0,
-    "bandwidth": 45.0,
-    "overhead": 80.0,
-    "tune": 40.0,
-    "questions": 60.0,
-    "operations": 30.0,
-    "accumulation": 20.0,
-    "recipes": 180.0,
-    "analysis": 150.0,
+    "counts": 45.0,
+    "bandwidth": 30.0,
+    "overhead": 50.0,
+    "recipes": 120.0,
+    "analysis": 100.0,
+    "questions": 45.0,
+    "operations": 25.0,
+    "accumulation": 15.0,
+    "tune": 20.0,
 }
 """Sections in their order, with the seconds after which each takes up no new work."""
 
@@ -60,15 +65,15 @@ def sections(folder: Path | None) -> dict[str, Callable[[Setting], Any]]:
     found: dict[str, Callable[[Setting], Any]] = {
         "counts": counts,
         "bandwidth": bandwidth,
-        "questions": questions,
         "overhead": overhead,
-        "operations": operations,
-        "accumulation": accumulation,
         "recipes": recipes,
         "analysis": lambda setting: analysis(setting, folder),
+        "questions": questions,
+        "operations": operations,
+        "accumulation": accumulation,
         "tune": tune,
     }
-    return {name: found[name] for name in SECTIONS_S}
+    return found
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -100,9 +105,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def folder_of(device: torch.device) -> Path:
-    """Where the results of this device are kept."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run"
+def folder_of(name: str) -> Path:
+    """Where the results of a device of this name are kept."""
     return RESULTS / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -150,6 +154,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(SECTIONS_S), metavar="SECTION")
     parser.add_argument("--skip", action="append", default=[], choices=list(SECTIONS_S))
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers here")
+    parser.add_argument("--apart", action="store_true", help="processes also in a dry run")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--section", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -162,33 +170,72 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    if options.section is not None:
+        return one_section(options)
+    return all_sections(options)
+
+
+def one_section(options: argparse.Namespace) -> int:
+    """In the process of a section: write what was found, and before that what there is of it."""
     device = torch.device("cpu" if options.dry_run else "cuda:0")
-    folder = None if options.dry_run else folder_of(device)
+    if options.section == "environment":
+        write({"found": environment(device)}, options.json)
+        return 0
+    setting = Setting(
+        device,
+        options.quick,
+        options.dry_run,
+        options.limit,
+        keep=lambda found: write({"partial": found}, options.json),
+    )
+    found = measured(options.section, sections(options.folder)[options.section], setting)
+    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+    write({**kept, **found} if "error" in found else found, options.json)
+    return 0
+
+
+def all_sections(options: argparse.Namespace) -> int:
+    """Every section in turn; this process never touches the GPU, or it would be shared."""
+    begun = time.monotonic()
+    own = ["--quick"] * options.quick + ["--dry-run"] * options.dry_run
+    known = _run("environment", 60.0, TOTAL_S, own, options)
+    facts = known.get("found", known)
+    folder = None if options.dry_run else folder_of(facts.get("facts", {}).get("name", "unknown"))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        own += ["--folder", str(folder)]
     path = options.json or (folder / "gpu.json" if folder else None)
-    begun = time.monotonic()
     report: dict[str, Any] = {
-        "environment": environment(device),
+        "environment": facts,
         "quick": options.quick,
         "dry_run": options.dry_run,
         "sections": {},
     }
-    names = [n for n in (options.only or SECTIONS_S) if n not in options.skip]
-    for name, run in sections(folder).items():
-        if name not in names:
+    for name in SECTIONS_S:
+        if name in options.skip or name not in (options.only or SECTIONS_S):
             continue
         left = TOTAL_S - (time.monotonic() - begun)
-        if left <= 0:
+        if left < LEAST_S:
             report["sections"][name] = {"error": "not begun: the time was up"}
-            continue
-        limit = min(SECTIONS_S[name], left)
-        setting = Setting(device, options.quick, options.dry_run, limit)
-        report["sections"][name] = measured(name, run, setting)
+        else:
+            limit = min(SECTIONS_S[name], left)
+            report["sections"][name] = _run(name, limit, left, own, options)
         report["seconds"] = time.monotonic() - begun
         write(report, path)
     print(json.dumps(plain(report), indent=1))
     return 1 if any("error" in found for found in report["sections"].values()) else 0
+
+
+def _run(
+    name: str, limit: float, hard: float, own: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """A section in a process of its own; in this one in a dry run, which has no GPU to lose."""
+    if options.apart or not options.dry_run:
+        return apart(name, limit, hard, own)
+    if name == "environment":
+        return {"found": environment(torch.device("cpu"))}
+    setting = Setting(torch.device("cpu"), options.quick, options.dry_run, limit)
+    return measured(name, sections(None)[name], setting)
 
 
 if __name__ == "__main__":

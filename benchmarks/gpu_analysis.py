@@ -35,7 +35,7 @@ def analysis(setting: Setting, keep: Path | None) -> dict[str, Any]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=setting.left_s + 10.0,
         )
         if done.returncode:
             return {"error": done.stderr[-1500:], "exit_code": done.returncode}

@@ -20,10 +20,16 @@ SUMS = slice(row.SUM_ABS, row.SUM_SQUARES + 1)
 
 def counts(setting: Setting) -> dict[str, Any]:
     """Every case of every format: exact counts and amax, sums within 1e-9."""
-    cases = [_compare(name, tensor, setting) for name, tensor in _cases(setting)]
+    cases: list[dict[str, Any]] = []
+    for name, make in _cases(setting):
+        if setting.is_over:
+            break
+        cases.append(_compare(name, make, setting))
+        setting.keep({"cases": cases})
     many = _many(setting)
     return {
         "cases": cases,
+        "cut": setting.is_over,
         "many": many,
         "all_equal": all(case["equal"] for case in cases) and many["equal"],
         "kernel_reason": why_no_kernel(setting.device.type),
@@ -114,6 +120,7 @@ def bandwidth(setting: Setting) -> dict[str, Any]:
         if setting.is_over:
             return {"rows": rows, "cut": True}
         rows.append(_rates(size, dtype, setting))
+        setting.keep({"rows": rows})
     large = [r["ratio"] for r in rows if r["mebibytes"] > 256]
     return {
         "rows": rows,
@@ -177,12 +184,18 @@ def tune(setting: Setting) -> dict[str, Any]:
                 warps: int = warps,
             ) -> None:
                 kernel.observe_one[(grid,)](
-                    source, source.numel(), into, KIND=kind, WIDTH=tile, num_warps=warps
+                    source,
+                    source.numel(),
+                    into,
+                    KIND=kind,
+                    WIDTH=tile,
+                    **(kernel.LAUNCH | {"num_warps": warps}),
                 )
 
             ms = setting.median_ms(launch, 0.05)
             shape = {"tile": tile, "warps": warps, "programs_per_processor": per_processor}
             rows.append({"dtype": str(dtype), **shape, "ms": ms, "gb_s": (1 << 30) / ms / 1e6})
+        setting.keep({"rows": rows})
     return {"rows": rows, "best": _best(rows), "now": [kernel.TILE, kernel.WARPS]}
 
 

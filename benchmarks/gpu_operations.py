@@ -48,6 +48,7 @@ def operations(setting: Setting) -> dict[str, Any]:
         if setting.is_over:
             return {"rows": rows, "cut": True}
         rows.append({"operation": name, "kind": kind, **_times(make, setting)})
+        setting.keep({"rows": rows})
     return {"rows": rows, "paper": "2 to 6 times for operations bound by memory or arithmetic"}
 
 
@@ -148,8 +149,11 @@ def accumulation(setting: Setting) -> dict[str, Any]:
         "float16 sums": {ACCUMULATION: True, REDUCTION: True},
     }
     known = switches()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for log2 in range(6, setting.pick(18, 14, 7)):
+        if setting.is_over:
+            break
+        setting.keep({"rows": rows})
         for positive in (False, True):
             a, b, exact = _factors(1 << log2, positive, dtype, setting)
             for way, wanted in ways.items():
@@ -161,7 +165,11 @@ def accumulation(setting: Setting) -> dict[str, Any]:
                 rows.append(
                     {"length": 1 << log2, "positive": positive, "sums": way, "error": float(error)}
                 )
-    return {"rows": rows, "missing": [w for w in ways if not set(ways[w]) <= set(known)]}
+    return {
+        "rows": rows,
+        "cut": setting.is_over,
+        "missing": [w for w in ways if not set(ways[w]) <= set(known)],
+    }
 
 
 def _factors(

@@ -29,6 +29,7 @@ from precscope.training.cuda_precision import (
     switches,
 )
 
+LATE = {"reason": "not asked: the time was up"}
 NO_CUDA = {"reason": "needs a CUDA device"}
 
 
@@ -43,7 +44,11 @@ def questions(setting: Setting) -> dict[str, Any]:
         "6 stream on which tensor hooks run": hook_stream,
         "7 observing while a CUDA graph is captured": capture,
     }
-    return {name: _answer(ask, setting) for name, ask in asked.items()}
+    found: dict[str, Any] = {}
+    for name, ask in asked.items():
+        found[name] = LATE if setting.is_over else _answer(ask, setting)
+        setting.keep(found)
+    return found
 
 
 def _answer(ask: Callable[[Setting], Any], setting: Setting) -> Any:

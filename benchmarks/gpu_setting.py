@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ class Setting:
         dry: tiny sizes on the CPU, to run every line of code: the numbers mean nothing.
         seconds: a section stops taking up new work after so many.
         begun: when the section began.
+        keep: takes what was found so far, for the case that the rest never comes.
     """
 
     device: torch.device
@@ -29,6 +31,7 @@ class Setting:
     dry: bool = False
     seconds: float = 100.0
     begun: float = field(default_factory=time.monotonic)
+    keep: Callable[[Any], None] = lambda found: None
 
     @property
     def clock(self) -> Clock:
@@ -36,9 +39,14 @@ class Setting:
         return clock_of(self.device)
 
     @property
+    def left_s(self) -> float:
+        """Seconds of the section that are left."""
+        return max(0.0, self.seconds - (time.monotonic() - self.begun))
+
+    @property
     def is_over(self) -> bool:
         """Whether the section's time is up."""
-        return time.monotonic() - self.begun > self.seconds
+        return self.left_s <= 0.0
 
     def pick(self, full: int, quick: int, dry: int) -> int:
         """The extent that goes with the setting."""

@@ -37,7 +37,10 @@ def overhead(setting: Setting) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, network in networks(setting.dry).items():
         for every in (1, 10):
+            if setting.is_over:
+                return {**found, "cut": True}
             found[f"{name} every={every}"] = _overhead(network, every, setting)
+            setting.keep(found)
     found["targets"] = {"every=1": 1.05, "every=10": 1.01}
     return found
 
@@ -52,6 +55,8 @@ def _overhead(network: Network, every: int, setting: Setting) -> dict[str, Any]:
         for step in (plain, observed):
             setting.span_ms(step, setting.pick(BLOCK_STEPS, BLOCK_STEPS, 1))
         for turn in range(rounds):
+            if setting.is_over and turn > 1:
+                break
             pair = [("plain", plain), ("observed", observed)]
             for name, step in pair if turn % 2 == 0 else reversed(pair):
                 times[name].append(setting.span_ms(step, setting.pick(BLOCK_STEPS, BLOCK_STEPS, 2)))
@@ -64,7 +69,9 @@ def _overhead(network: Network, every: int, setting: Setting) -> dict[str, Any]:
         "ratio": median(ratios),
         "lowest_ratio": min(ratios),
         "highest_ratio": max(ratios),
+        "rounds": len(ratios),
         "sites": len(sink.sites),
+        "observer_errors": monitor.coverage()["observer_errors"],
     }
 
 
@@ -97,7 +104,14 @@ def recipes(setting: Setting) -> dict[str, Any]:
         found = measure_on_host(network, chosen[0], setting.device, 0, 2, float("inf"))
         return timing_document(found, "fp32", "fp32")
     rounds = setting.pick(2, 1, 1)
-    plan = Plan(warm_up_steps=3, warm_up_s=1.0, steps=10, seconds=3.4, rounds=rounds)
+    plan = Plan(
+        warm_up_steps=3,
+        warm_up_s=1.0,
+        steps=10,
+        seconds=3.3,
+        rounds=rounds,
+        limit_s=setting.left_s,
+    )
     subject = "fp16"
     found = measure(network, chosen, subject, setting.device, 0, plan)
     return timing_document(found, subject, "fp16")

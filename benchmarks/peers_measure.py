@@ -86,17 +86,30 @@ def own_kernel_calls() -> Iterator[list[int]]:
     """Counts calls of precscope's kernel from inside the block on: it is no operation of ATen."""
     from precscope import kernels
 
-    calls, observe = [0], kernels.observe
+    calls = [0]
+    makers: dict[str, Any] = {
+        name: getattr(kernels, name) for name in ("observer", "observer_of_many")
+    }
 
-    def counted(*given: Any, **named: Any) -> Any:
-        calls[0] += 1
-        return observe(*given, **named)
+    def counting(make: Any) -> Any:
+        def made(rows: Any) -> Any:
+            observe = make(rows)
 
-    kernels.observe = counted
+            def counted(tensors: Any) -> Any:
+                calls[0] += 1
+                return observe(tensors)
+
+            return observe and counted
+
+        return made
+
+    for name, make in makers.items():
+        setattr(kernels, name, counting(make))
     try:
         yield calls
     finally:
-        kernels.observe = observe
+        for name, make in makers.items():
+            setattr(kernels, name, make)
 
 
 def counts(watched: Callable[[], None], plain: Callable[[], None], every: int) -> dict[str, float]:

@@ -54,12 +54,12 @@ class NumberFormat:
 
     @property
     def smallest_normal(self) -> float:
-        """Smallest number with full precision (FP16: 2^-14)."""
+        """Smallest number with full precision, ``2^(1 - bias)`` (FP16: 2^-14)."""
         return 2.0**self.log2_smallest_normal
 
     @property
     def smallest_subnormal(self) -> float:
-        """Smallest positive number (FP16: 2^-24)."""
+        """Smallest positive number, ``2^(1 - bias - m)`` (FP16: 2^-24)."""
         return 2.0**self.log2_smallest_subnormal
 
     @property
@@ -74,7 +74,7 @@ class NumberFormat:
 
     @property
     def max_finite(self) -> float:
-        """Largest finite number (FP16: 65504)."""
+        """Largest finite number, ``2^max_exponent (1 + step / 2^m)`` (FP16: 65504)."""
         significand: float = 1 + self.largest_significand_step / 2**self.mantissa_bits
         return significand * 2.0**self.max_exponent
 
@@ -117,7 +117,10 @@ class NumberFormat:
         return self.largest_significand_step % 2 == 1
 
     def overflows(self, magnitude: float) -> bool:
-        """Whether ``|x| = magnitude`` rounds past the largest finite number; False for NaN."""
+        """Whether ``|x| = magnitude`` rounds past the largest finite number.
+
+        True for infinity, False for NaN. ``magnitude`` is not negative.
+        """
         if self.overflow_is_inclusive:
             return magnitude >= self.overflow_threshold
         return magnitude > self.overflow_threshold

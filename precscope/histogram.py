@@ -54,8 +54,8 @@ class ExponentHistogram:
         infinities: infinities, of either sign.
         nans: NaNs.
         amax: largest finite magnitude, 0.0 if there is none.
-        sum_abs: sum of finite magnitudes.
-        sum_squares: sum of squares of finite values.
+        sum_abs: sum of finite magnitudes, 0.0 if there are none.
+        sum_squares: sum of squares of finite values, 0.0 if there are none.
     """
 
     counts: Counts = field(default_factory=no_counts)
@@ -81,7 +81,7 @@ class ExponentHistogram:
 
     @property
     def rms(self) -> float:
-        """Root mean square of the finite values, 0.0 if there are none."""
+        """Root mean square of the finite values, zeros included, 0.0 if there are none."""
         finite = self.nonzero + self.zeros
         return float(np.sqrt(self.sum_squares / finite)) if finite else 0.0
 
@@ -94,7 +94,10 @@ class ExponentHistogram:
         return int(occupied[0]) + MIN_EXPONENT, int(occupied[-1]) + MIN_EXPONENT
 
     def merged(self, other: ExponentHistogram) -> ExponentHistogram:
-        """The histogram of both sets of values together; exact in every count."""
+        """The histogram of both sets of values together.
+
+        Exact in every count and in ``amax``; the two sums are float64 sums.
+        """
         return ExponentHistogram(
             counts=self.counts + other.counts,
             powers=self.powers + other.powers,

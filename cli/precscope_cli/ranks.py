@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import click
 
 from precscope.errors import UsageError
+from precscope.recording import Recording
 from precscope.recording.ranks import rank_path, recordings_at
 from precscope.script import Script
+from precscope.script.additions import add_documents
 from precscope_cli.fresh import render_fresh
 from precscope_cli.options import Request
 from precscope_cli.output import (
@@ -43,6 +45,11 @@ MEETING_SECONDS = 60.0
 FAILED_SECONDS = 5.0
 """How long rank 0 waits for the others after its own script failed: they may hang in a collective
 until torchrun, which waits for rank 0, ends them."""
+
+NOT_AGAIN = (
+    "torchrun started the ranks once. This runs the script with them in one process, whose batch "
+    "is that of one rank"
+)
 
 NO_STORE = "RANK and WORLD_SIZE are set, but not by torchrun: start the ranks with torchrun"
 
@@ -82,11 +89,13 @@ def run_rank(rank: Rank, request: Request, command: str, script: Script) -> None
     with display_beside_script(request.quiet or not first) as display:
         path = rank_path(folder / RECORDING, rank.number)
         code = record_script(script, request, path, command, display)
+        if path.exists():
+            _tell_how_to_train(path, in_one_process(script, request))
         store.set(f"ended/{rank.number}", str(code))
         if first:
             _stay()
             _wait_for_all(store, rank.count, FAILED_SECONDS if code else MEETING_SECONDS)
-            _report(request, folder, rank.count, display)
+            _report(request, folder, rank.count, display, in_one_process(script, request))
     if code:
         raise click.exceptions.Exit(code)
 
@@ -120,7 +129,31 @@ def _wait_for_all(store: Store, count: int, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _report(request: Request, folder: Path, count: int, display: Display) -> None:
+def in_one_process(script: Script, request: Request) -> str:
+    """The command that runs the script again with each recipe.
+
+    One process meets nobody whom a recipe could leave behind in a collective. It is started by
+    torchrun all the same, because the script may ask for a process group.
+    """
+    words = ["torchrun", "--nproc-per-node", "1", "-m", "precscope", "analyze"]
+    words += ["-m", script.target] if script.is_module else [script.target]
+    words += ["--steps", str(request.settings["steps"])] if "steps" in request.settings else []
+    return shlex.join([*words, *(["--", *script.arguments] if script.arguments else [])])
+
+
+def _tell_how_to_train(path: Path, command: str) -> None:
+    """Put the command into the finding that says that the script was not run again."""
+    document = Recording.open(path).document("script") or {}
+    entries = [
+        {**entry, "reason": f"{NOT_AGAIN}: {command}"} for entry in document.get("not_run") or ()
+    ]
+    if entries:
+        add_documents(path, {"script": {**document, "not_run": entries}})
+
+
+def _report(
+    request: Request, folder: Path, count: int, display: Display, train_command: str
+) -> None:
     from precscope_cli.run import Results, render_job
 
     found = recordings_at(folder / RECORDING)
@@ -132,15 +165,16 @@ def _report(request: Request, folder: Path, count: int, display: Display) -> Non
     display.phase("render", None)
     copy = None if request.json in {None, "-"} else Path(str(request.json))
     job = render_job(request, Results(folder), copy, "analyze", None)
-    put(render_fresh(_of_ranks(job, found)).text)
+    put(render_fresh(_of_ranks(job, found, train_command)).text)
 
 
-def _of_ranks(job: RenderJob, recordings: list[Path]) -> RenderJob:
+def _of_ranks(job: RenderJob, recordings: list[Path], train_command: str) -> RenderJob:
     paths = [os.path.relpath(path) for path in recordings]
     files = {what: path for what, path in job.files.items() if what != RECORDING}
     files |= {Path(path).name: path for path in paths}
     again = f"{shlex.join(['precscope', 'report', *paths])}  # this report again"
-    return replace(job, recordings=tuple(paths), files=files, next_commands=(again,))
+    commands = (f"{train_command}  # train with each recipe, in one process", again)
+    return replace(job, recordings=tuple(paths), files=files, next_commands=commands)
 
 
 def _stay() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from precscope.errors import PrecscopeError
+from precscope_cli.next_commands import Commands
 from precscope_cli.output import write_text
 from precscope_cli.sides import made_from, open_recordings
 from precscope_cli.streams import Look, trimmed
@@ -29,7 +30,10 @@ class RenderJob:
         show: what the text for stdout is.
         look: how that text may look.
         files: files to name at the end of the report, by what they are.
-        next_commands: commands to offer at the end of the report.
+        next_commands: commands to offer at the end of the report, the first of them if no
+            promise was broken.
+        model_file: the commands about the model file that was run; None if it was a script, or
+            is not known.
     """
 
     recordings: tuple[str, ...]
@@ -40,6 +44,7 @@ class RenderJob:
     files: dict[str, str] = field(default_factory=dict)
     next_commands: tuple[str, ...] = ()
     recipe: str | None = None
+    model_file: Commands | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,9 @@ def child_main() -> None:
     """Body of the fresh process: a job on stdin, a ``Rendered`` or an error line on stdout."""
     reply, sys.stdout = sys.stdout, sys.stderr
     given: dict[str, Any] = json.load(sys.stdin)
-    job = RenderJob(**given | {"look": Look(**given["look"])})
+    subject = given["model_file"]
+    given |= {"look": Look(**given["look"]), "model_file": subject and Commands(**subject)}
+    job = RenderJob(**given)
     try:
         answer = asdict(render(job))
     except PrecscopeError as error:
@@ -113,6 +120,11 @@ def _shown(result: dict[str, Any], encoded: str, job: RenderJob) -> str:
     return _report(result, job) if job.show == "report" else ""
 
 
+def _next_commands(result: dict[str, Any], job: RenderJob) -> tuple[str, ...]:
+    others = job.model_file.after_breach(result) if job.model_file else ()
+    return (*others, *job.next_commands[1:]) if others else job.next_commands
+
+
 def _report(result: dict[str, Any], job: RenderJob) -> str:
     from rich.console import Console
 
@@ -133,6 +145,6 @@ def _report(result: dict[str, Any], job: RenderJob) -> str:
         highlight=False,
     )
     files = {what: Path(path) for what, path in job.files.items()}
-    terminal.print_report(result, console, files, job.next_commands)
+    terminal.print_report(result, console, files, _next_commands(result, job))
     page.flush()
     return trimmed(page.buffer.getvalue().decode(encoding))

@@ -18,6 +18,7 @@ from precscope.errors import PrecscopeError
 from precscope.script import Script
 from precscope_cli.application import INTERRUPTED
 from precscope_cli.fresh import render_fresh
+from precscope_cli.next_commands import Commands
 from precscope_cli.options import Request
 from precscope_cli.output import (
     PAGE,
@@ -37,8 +38,9 @@ from precscope_cli.streams import look_of, put, stdout_kept_free, tell
 Entry = Literal["analyze", "train_only", "scale_sweep"]
 """The function of the library behind a command."""
 
-LONGER = 10
-"""How many times more steps the command offered at the end trains for."""
+
+STEPS = {"steps": 60, "recipe_steps": 100}
+"""Settings that count steps, observed and trained, with their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ def render_job(
         look=look_of(sys.stdout),
         files={what: _short(path) for what, path in files.items()},
         next_commands=_next_commands(request, results, entry, script),
+        model_file=None if script or entry == "scale_sweep" else _commands(request),
         recipe=str(results.recipe) if advised else None,
     )
 
@@ -169,15 +172,14 @@ def _next_commands(
     if script:
         longer_look = longer_command(script, int(request.settings.get("steps", 60)))
         return (longer_look, f"{again}  # this report again")
-    if entry == "scale_sweep":
-        analyze = shlex.join(["precscope", "analyze", str(request.file)])
-        return (f"{analyze}  # which scale to set", f"{again}  # this report again")
-    steps = LONGER * int(request.settings.get("recipe_steps", 100))
-    longer = ["precscope", "analyze", str(request.file), "--recipes", "fp32,advised"]
-    return (
-        f"{shlex.join([*longer, '--recipe-steps', str(steps)])}  # train longer with the advice",
-        f"{again}  # this report again",
-    )
+    commands = _commands(request)
+    first = commands.which_scale() if entry == "scale_sweep" else commands.train_longer()
+    return (first, f"{again}  # this report again")
+
+
+def _commands(request: Request) -> Commands:
+    steps = (int(request.settings.get(name, default)) for name, default in STEPS.items())
+    return Commands(str(request.file), *steps)
 
 
 def _free_stdout(request: Request) -> AbstractContextManager[None]:

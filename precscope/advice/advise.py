@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,50 +88,83 @@ def advise(recording: Recording) -> Advice:
             f"advise takes a Recording, not a {type(recording).__name__}: use Recording.open(path)"
         )
     evidence = Evidence(recording)
+    judged = _judged(evidence)
+    return Advice(
+        findings=tuple(most_severe_first(_findings(evidence, judged))),
+        verdicts=_verdicts(evidence, judged),
+        loss_scale=judged.loss_scale,
+        master_weights=judged.need,
+        retention=tuple(evidence.retention),
+        recipe=judged.recipe,
+        sums=tuple(judged.sums),
+        formats=tuple(choose_formats(evidence.sites, evidence.retention, judged.recipe)),
+        proof=judged.proof,
+        drift=judged.drift,
+        breaks=judged.breaks,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The answer to each question, before it is put into words."""
+
+    ranges: list[Finding]
+    loss_scale: LossScaleAdvice
+    need: Need
+    sums: Sequence[SumAdvice]
+    recipe: Recipe
+    runs: list[dict[str, Any]]
+    proof: Proof
+    drift: Drift
+    breaks: tuple[Break, ...]
+
+
+def _judged(evidence: Evidence) -> _Judged:
+    document = evidence.recording.document
     loss_scale = advise_loss_scale(
         evidence.gradients, evidence.headroom(), evidence.headroom_site(), evidence.arbitration()
     )
-    retention = evidence.retention
-    need = model_need(retention)
+    need = model_need(evidence.retention)
     ranges = most_severe_first(range_findings(evidence.sites_in_order_of_failure))
-    runs: list[dict[str, Any]] = recording.document("runs", []) or []
-    sums = judge_sums(recording.document("accumulation"))
-    summed = accumulation_verdict(sums)
-    tried = (recording.document("range_probe") or {}).get("fp32_modules", ())
-    recipe = advised_recipe(ranges, [s for s, _ in evidence.sites], loss_scale, need, tried)
-    proof = prove(runs, recording.document("residual"))
+    tried = (document("range_probe") or {}).get("fp32_modules", ())
+    runs: list[dict[str, Any]] = document("runs", []) or []
     needs = needs_over_time(evidence, loss_scale.maximum_log2)
-    drift = drift_of(needs, loss_scale, was_probed(evidence.arbitration()))
-    forward = [s for s, _ in evidence.sites if s.kind in ("activation", "weight") and at_risk(s)]
-    marks = recording.document("non_finite")
-    broken = breaks(marks)
-    findings = (
-        blame_findings(broken, (marks or {}).get("skipped", 0), observed_steps(recording))
-        + promise_findings(proof)
-        + ranges
-        + loss_scale_findings(loss_scale)
-        + master_weight_findings(retention)
-        + accumulation_findings(sums)
-        + drift_findings(drift, proof.residual)
-        + training_findings(runs, proof)
-        + script_findings(recording.document("script"))
-    )
-    return Advice(
-        findings=tuple(most_severe_first(findings)),
-        verdicts=broken_promise_first(
-            range_verdict(ranges, len(forward)),
-            loss_scale_verdict(loss_scale),
-            master_weight_verdict(retention, need),
-            training_verdict(runs, proof),
-            *([summed] if summed else []),
-        ),
+    return _Judged(
+        ranges=ranges,
         loss_scale=loss_scale,
-        master_weights=need,
-        retention=tuple(retention),
-        recipe=recipe,
-        sums=tuple(sums),
-        formats=tuple(choose_formats(evidence.sites, retention, recipe)),
-        proof=proof,
-        drift=drift,
-        breaks=broken,
+        need=need,
+        sums=judge_sums(document("accumulation")),
+        recipe=advised_recipe(ranges, [s for s, _ in evidence.sites], loss_scale, need, tried),
+        runs=runs,
+        proof=prove(runs, document("residual")),
+        drift=drift_of(needs, loss_scale, was_probed(evidence.arbitration())),
+        breaks=breaks(document("non_finite")),
+    )
+
+
+def _findings(evidence: Evidence, judged: _Judged) -> list[Finding]:
+    document = evidence.recording.document
+    skipped = (document("non_finite") or {}).get("skipped", 0)
+    return [
+        *blame_findings(judged.breaks, skipped, observed_steps(evidence.recording)),
+        *promise_findings(judged.proof),
+        *judged.ranges,
+        *loss_scale_findings(judged.loss_scale),
+        *master_weight_findings(evidence.retention),
+        *accumulation_findings(judged.sums),
+        *drift_findings(judged.drift, judged.proof.residual),
+        *training_findings(judged.runs, judged.proof),
+        *script_findings(document("script")),
+    ]
+
+
+def _verdicts(evidence: Evidence, judged: _Judged) -> tuple[Verdict, ...]:
+    forward = [s for s, _ in evidence.sites if s.kind in ("activation", "weight") and at_risk(s)]
+    summed = accumulation_verdict(judged.sums)
+    return broken_promise_first(
+        range_verdict(judged.ranges, len(forward)),
+        loss_scale_verdict(judged.loss_scale),
+        master_weight_verdict(evidence.retention, judged.need),
+        training_verdict(judged.runs, judged.proof),
+        *([summed] if summed else []),
     )

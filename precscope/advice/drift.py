@@ -20,6 +20,7 @@ from precscope.advice.drift_trend import trend
 from precscope.advice.loss_scale import LossScaleAdvice
 
 DriftState = Literal["inside", "leaving", "left", "follows", "unknown"]
+
 HORIZON = 10
 """A trend is followed for this many times the observed steps, not further."""
 

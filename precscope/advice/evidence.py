@@ -53,6 +53,10 @@ class Evidence:
 
     def headroom(self) -> Headroom | None:
         """Largest safe scale by the largest gradients of the steps."""
+        return self._headroom
+
+    @cached_property
+    def _headroom(self) -> Headroom | None:
         return headroom(list(self.recording.steps))
 
     def headroom_site(self) -> str | None:

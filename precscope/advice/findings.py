@@ -38,7 +38,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to one of the questions, in one sentence, with the code that acts on it."""
+    """The answer to one of the questions, in one sentence, with the code that acts on it.
+
+    Attributes:
+        question: which one.
+        severity: as of a finding; ``ok`` where nothing needs changing.
+        sentence: the answer, with its numbers.
+        code: Python to paste, empty if there is none.
+    """
 
     question: Question
     severity: Severity

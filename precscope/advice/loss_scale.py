@@ -73,7 +73,18 @@ def advise_loss_scale(
     maximum_site: str | None,
     arbitration: Arbitration | None,
 ) -> LossScaleAdvice:
-    """``judge_loss_scale`` with the curve drawn: what every scale would do to the gradients."""
+    """``judge_loss_scale`` with the curve drawn: what every scale would do to the gradients.
+
+    Args:
+        sites: gradient sites at risk, with histograms at true scale.
+        room: the upper bound, None if no gradient was seen.
+        maximum_site: name of the site that sets the upper bound.
+        arbitration: what the shadow backward found, None if it did not run.
+
+    Returns:
+        The advice, with a point for each of ``CURVE_FROM`` to ``CURVE_TO``; an ``unknown`` one has
+        no curve.
+    """
     advice = judge_loss_scale(sites, room, maximum_site, arbitration)
     if advice.verdict == "unknown":
         return advice

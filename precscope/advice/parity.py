@@ -86,7 +86,22 @@ def compare(
     recipe: Sequence[float],
     higher_is_better: bool = False,
 ) -> Comparison:
-    """Compare finite values of the same seeds; all three sequences have one entry per seed."""
+    """Compare a recipe's values with FP32's, seed by seed.
+
+    Args:
+        name: what is compared.
+        seeds: of the values.
+        fp32: FP32's values, one per seed, all finite.
+        recipe: the recipe's, one per seed, all finite.
+        higher_is_better: True for metrics, False for a loss.
+
+    Returns:
+        The comparison; ``unknown`` with fewer than two seeds, and where FP32's values are all the
+        same and the recipe's are not.
+
+    Raises:
+        ValueError: more values of one than of the other.
+    """
     differences = tuple(r - f for r, f in zip(recipe, fp32, strict=True))
     mean = fmean(differences) if differences else None
     several = len(fp32) > 1

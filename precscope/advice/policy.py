@@ -33,6 +33,13 @@ def advised_recipe(
     BF16 where no single loss scale can work. Otherwise FP16 weights with an FP32 master copy
     unless the updates survive without one at any learning rate tried, the advised loss scale,
     and in FP32 every module whose activations or weights overflow FP16.
+
+    Args:
+        findings: those about the range.
+        sites: every observed site, for the module that each belongs to.
+        loss_scale: what was judged of it; ``unknown`` scales dynamically.
+        need: the strongest need of any parameter for a master copy.
+        tried: modules that a trial forward in FP16 could not do without in FP32.
     """
     if loss_scale.verdict == "impossible":
         bf16 = Recipe.named("bf16")
@@ -54,6 +61,14 @@ def with_fp16_accumulation(recipe: Recipe, sums: Sequence[SumAdvice], block: int
 
     Only here do accumulation verdicts move a module. With FP32 accumulators, which every other
     recipe has, each of these sums is right whatever its verdict.
+
+    Args:
+        recipe: one that computes in float16.
+        sums: the judged sums of a training step.
+        block: terms summed in float32 before each rounding, one of 1, 4, 8 and 16.
+
+    Raises:
+        UsageError: the recipe does not compute in float16, or the block is another number.
     """
     return replace(
         recipe.keeping_fp32(*fp32_modules_for_fp16_accumulation(sums)),
@@ -81,7 +96,16 @@ def _scaling(advice: LossScaleAdvice) -> LossScaling:
 def overflowing_modules(
     findings: list[Finding], sites: list[Site], tried: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Modules that the range findings want in FP32, and those found by trying, once each."""
+    """Modules that the range findings want in FP32, and those found by trying, once each.
+
+    An overflow asks for it, and an underflow that loses more than ``L1_FLUSHED_SEVERE`` of sum |x|.
+    The whole model, ``(root)``, is never among them.
+
+    Args:
+        findings: those about the range.
+        sites: every observed site.
+        tried: names found by a trial forward; they come last.
+    """
     owners = {site.name: module_of(site) for site in sites}
     names = [owners.get(str(f.site), "") for f in findings if _needs_fp32(f)]
     return tuple(dict.fromkeys(name for name in (*names, *tried) if name and name != "(root)"))

@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from precscope.advice.breaches import Breach, Run, behind, diverged, many_skipped, residual_left
+from precscope.advice.breaches import (
+    SAME_LOSS,
+    Breach,
+    Run,
+    behind,
+    diverged,
+    many_skipped,
+    residual_left,
+)
 from precscope.advice.parity import ADVISED, BASELINE, Parity, parity, under_test
 from precscope.advice.residual import NOT_TRAINED, Residual, residual_of
 
@@ -60,6 +68,22 @@ def prove(runs: Sequence[Run], residual: Mapping[str, Any] | None = None) -> Pro
         *many_skipped(judged),
     ]
     return Proof(found, errors, skipped, steps, _first_of_each_kind(breaches))
+
+
+def trains_like_fp32(runs: Sequence[Run], recipe: str) -> bool:
+    """Whether a recipe kept what the advised one promises; False if it cannot be told.
+
+    It finished wherever FP32 did, skipped no more than ``MANY_SKIPPED`` of its steps, and its
+    final loss is within FP32's spread, with one seed within ``SAME_LOSS``, or better.
+    """
+    own = [run for run in runs if run.get("recipe") == recipe]
+    found = parity([*(run for run in runs if run.get("recipe") == BASELINE), *own])
+    if found is None or found.recipe != recipe or not found.loss.seeds or many_skipped(own):
+        return False
+    if len(found.loss.seeds) > 1:
+        return found.verdict in ("parity", "better")
+    (difference,), (fp32,) = found.loss.differences, found.loss.fp32
+    return found.verdict != "worse" and difference <= SAME_LOSS * abs(fp32)
 
 
 def fp32_diverged_at(runs: Sequence[Run], seed: object) -> int | None:

@@ -131,11 +131,17 @@ def _flushed(site: Site, histogram: ExponentHistogram, severity: Severity) -> Fi
     )
 
 
+_WHAT = {
+    "non_finite": "holds NaN or inf already in FP32",
+    "overflow": "leaves FP16's range",
+    "headroom": "comes within one doubling of FP16's overflow",
+    "underflow": "lives partly in FP16's subnormals or below",
+}
+
+
 def range_verdict(findings: list[Finding], sites_at_risk: int) -> Verdict:
     """One sentence: do forward values fit FP16?"""
-    relevant = [
-        f for f in findings if f.rule in ("non_finite", "overflow", "headroom", "underflow")
-    ]
+    relevant = [f for f in findings if f.rule in _WHAT]
     if not sites_at_risk:
         return Verdict(
             "range", "ok", "Mixed precision stores no observed activation or weight in half."
@@ -148,15 +154,14 @@ def range_verdict(findings: list[Finding], sites_at_risk: int) -> Verdict:
             "in half overflows or loses more than 0.1 % of sum |x|.",
         )
     worst = relevant[0]
+    return Verdict("range", worst.severity, _who(relevant), worst.code)
+
+
+def _who(relevant: list[Finding]) -> str:
+    """The first three sites, and what the worst of them does."""
+    worst = relevant[0]
     names = ", ".join(dict.fromkeys(str(f.site) for f in relevant[:3]))
     more = f" and {len(relevant) - 3} more" if len(relevant) > 3 else ""
-    what = {
-        "non_finite": "holds NaN or inf already in FP32",
-        "overflow": "leaves FP16's range",
-        "headroom": "comes within one doubling of FP16's overflow",
-        "underflow": "lives partly in FP16's subnormals or below",
-    }[worst.rule]
-    sentence = (
-        f"{names}{more}: {worst.site} {what}." if ", " in names + more else f"{names} {what}."
-    )
-    return Verdict("range", worst.severity, sentence, worst.code)
+    if ", " in names + more:
+        return f"{names}{more}: {worst.site} {_WHAT[worst.rule]}."
+    return f"{names} {_WHAT[worst.rule]}."

@@ -11,18 +11,21 @@ from typing import Any
 import torch
 
 from precscope.advice import advise
-from precscope.analysis.accumulation_probe import probe_accumulation
+from precscope.advice.evidence import Evidence
+from precscope.analysis.accumulation_probe import probe_log2_scale
 from precscope.analysis.cost import observation_cost
 from precscope.analysis.gradient_probe import GradientProbe
 from precscope.analysis.observe import observe, probe_steps
 from precscope.analysis.options import AnalysisOptions, Progress
 from precscope.analysis.range_probe import probe_range, wanted_in_fp32
+from precscope.analysis.so_far import SoFar
 from precscope.analysis.timing import put_timing
 from precscope.analysis.verify import recipes_to_train, verify, with_alternatives
 from precscope.environment import choose_device, environment
+from precscope.probes.accumulation import measure_accumulation
 from precscope.recipe import Recipe
 from precscope.recording import Recording, RecordingWriter
-from precscope.workload import Session, Workload
+from precscope.workload import Session, Workload, check_evaluation
 
 
 def analyze(
@@ -44,10 +47,13 @@ def analyze(
     """
     device = choose_device(options.device)
     recipes_to_train(options, Recipe.named("fp32"))
+    if options.train:
+        check_evaluation(workload, options.seed, str(device))
     with _writer(workload, recording_path, options, device, command) as writer:
         progress.phase("observe fp32", options.steps)
-        probe = _StageProbe(writer, recording_path, len(probe_steps(options.steps)))
-        memory_bytes = observe(workload, writer, device, options, probe, progress)
+        facts = SoFar(writer)
+        probe = _StageProbe(facts, len(probe_steps(options.steps)))
+        memory_bytes = observe(workload, facts, device, options, probe, progress)
         progress.phase("cost of observing", None)
         cost = observation_cost(workload, device, options)
         writer.put_document("cost", {**cost, "observer_memory_bytes": memory_bytes})
@@ -77,6 +83,7 @@ def train_only(
     """
     device = choose_device(options.device)
     recipes_to_train(options, None)
+    check_evaluation(workload, options.seed, str(device))
     with _writer(workload, recording_path, options, device, command) as writer:
         verify(workload, writer, device, options, None, progress)
         put_timing(writer, workload, device, options.seed, None, progress)
@@ -101,37 +108,38 @@ def _writer(
 class _StageProbe:
     """Tries loss scales at each stage of the training, and looks at its sums at the last one."""
 
-    def __init__(self, writer: RecordingWriter, path: Path, stages: int) -> None:
-        self._writer = writer
-        self._path = path
+    def __init__(self, facts: SoFar, stages: int) -> None:
+        self._facts = facts
         self._probe = GradientProbe()
         self._stages_left = stages
         self._seconds: dict[str, float] = {}
 
     def __call__(self, session: Session, batches: list[Any]) -> None:
-        self._writer.flush()
-        with self._timed("gradients"):
-            so_far = Recording.open_own(self._path)
-            self._probe(session, batches, so_far, is_last=self._stages_left == 1)
-        self._put("gradient_probe", self._probe.document())
         self._stages_left -= 1
-        if self._stages_left == 0:
-            probed = so_far.with_documents({"gradient_probe": self._probe.document()})
-            self._last_stage(session, batches[-1], probed)
+        is_last = self._stages_left == 0
+        with self._timed("gradients"):
+            evidence = Evidence(self._facts.recording())
+            self._probe(session, batches, evidence, is_last)
+        self._put("gradient_probe", self._probe.document())
+        if is_last:
+            self._last_stage(session, batches[-1], evidence)
+        self._seconds["gradients"] += self._facts.seconds
+        self._facts.seconds = 0.0
         self._put("probe_seconds", self._seconds)
 
-    def _last_stage(self, session: Session, batch: Any, so_far: Recording) -> None:
+    def _last_stage(self, session: Session, batch: Any, evidence: Evidence) -> None:
         with self._timed("range"):
-            found = probe_range(session, batch, wanted_in_fp32(so_far))
+            found = probe_range(session, batch, wanted_in_fp32(evidence))
         self._put("range_probe", found)
         with self._timed("accumulation"):
-            sums = probe_accumulation(session, batch, so_far)
+            log2_scale = probe_log2_scale(evidence, self._probe.arbitration())
+            sums = measure_accumulation(session.model, lambda: session.loss(batch), log2_scale)
         self._put("accumulation", sums)
 
     def _put(self, name: str, document: Any) -> None:
         if document is not None:
-            self._writer.put_document(name, document)
-            self._writer.flush()
+            self._facts.put_document(name, document)
+            self._facts.flush()
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

@@ -6,10 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from precscope.advice.arbiter import arbitrate, overflow_log2
+from precscope.advice.arbiter import Arbitration, arbitrate, overflow_log2
 from precscope.advice.evidence import Evidence
 from precscope.probes.shadow_backward import measure_gradient_errors
-from precscope.recording import Recording
 from precscope.workload import Session
 
 STEP_BITS = 3
@@ -36,7 +35,7 @@ class Candidates:
 
 
 def candidates(evidence: Evidence) -> Candidates | None:
-    """Scales to try on what the recording shows so far; None if it holds no gradient."""
+    """Scales to try on what was seen so far; None if that holds no gradient."""
     screened, room = evidence.screen_minimum(), evidence.headroom()
     if screened is None or room is None:
         return None
@@ -57,17 +56,17 @@ class GradientProbe:
         self._batches = 0
 
     def __call__(
-        self, session: Session, batches: list[Any], recording: Recording, is_last: bool
+        self, session: Session, batches: list[Any], evidence: Evidence, is_last: bool
     ) -> None:
-        """Probe this stage at the candidates that the recording gives.
+        """Probe this stage at the candidates that the evidence gives.
 
         Args:
             session: the training, given back unchanged.
             batches: probe batches; on the way, the last of them alone is used.
-            recording: what was observed so far.
+            evidence: what was observed so far.
             is_last: whether no stage follows: only then the minimum is narrowed down.
         """
-        wanted = candidates(Evidence(recording))
+        wanted = candidates(evidence)
         if wanted is None:
             return
         used = batches if is_last else batches[-1:]
@@ -83,9 +82,13 @@ class GradientProbe:
         """``{"batches", "stages": [{"floor_log2s", "errors"}]}``; None if nothing was tried."""
         return {"batches": self._batches, "stages": self._stages} if self._stages else None
 
+    def arbitration(self) -> Arbitration | None:
+        """What the stages until now say together."""
+        return arbitrate(self.document())
+
     def _gap(self, top: int) -> set[int]:
         """Up to two untried scales between the smallest sufficient one and the next below it."""
-        arbitration = arbitrate(self.document())
+        arbitration = self.arbitration()
         minimum = None if arbitration is None else arbitration.minimum_log2
         if arbitration is None or minimum is None or minimum <= 0 <= top:
             return set()

@@ -12,8 +12,8 @@ from precscope.analysis.options import AnalysisOptions, Progress
 from precscope.analysis.plain_steps import plain_step
 from precscope.arithmetic.storage import convertible_parameters
 from precscope.monitor import Monitor, Schedule
+from precscope.monitor.sink import Sink
 from precscope.probes.autocast_dtypes import autocast_dtypes
-from precscope.recording import RecordingWriter
 from precscope.workload import Session, SteppingSession, Workload, check_first_loss
 
 WINDOWS = 16
@@ -43,7 +43,7 @@ def probe_steps(steps: int) -> tuple[int, ...]:
 
 def observe(
     workload: Workload,
-    writer: RecordingWriter,
+    facts: Sink,
     device: torch.device,
     options: AnalysisOptions,
     probe: Probe,
@@ -57,12 +57,12 @@ def observe(
     check_first_loss(workload.session(options.seed, str(device)))
     session = workload.session(options.seed, str(device))
     dtypes = _dtypes(session)
-    writer.put_document("half_weights", list(convertible_parameters(session.model)))
+    facts.put_document("half_weights", list(convertible_parameters(session.model)))
     observed = -(-options.steps // options.every)
     monitor = Monitor(
         session.model,
         session.optimizer,
-        writer,
+        facts,
         schedule=Schedule(every=options.every, stop=options.steps),
         window_steps=max(1, observed // WINDOWS),
         autocast_dtypes=dtypes,
@@ -70,8 +70,8 @@ def observe(
     with monitor:
         _train(session, monitor, options.steps, probe, progress)
     if isinstance(session, SteppingSession):
-        writer.put_document("coverage", with_probe_limits(monitor.coverage()))
-        writer.flush()
+        facts.put_document("coverage", with_probe_limits(monitor.coverage()))
+        facts.flush()
     return monitor.memory_bytes
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ from precscope.arithmetic import half_on_cpu
 from precscope.arithmetic.storage import half_stored
 from precscope.monitor.tensors import floating_tensors
 from precscope.probes.isolated import isolated
-from precscope.recording import Recording
 from precscope.training.fp32_modules import Fp32Modules
 from precscope.workload import Session
 
@@ -29,9 +29,9 @@ MAX_MODULES = 32
 """A model that needs more islands than this is better trained in BF16."""
 
 
-def wanted_in_fp32(recording: Recording) -> tuple[str, ...]:
+def wanted_in_fp32(evidence: Evidence) -> tuple[str, ...]:
     """Modules that the histograms alone want in FP32."""
-    sites = Evidence(recording).sites
+    sites = evidence.sites
     return overflowing_modules(range_findings(sites), [site for site, _ in sites])
 
 
@@ -100,4 +100,9 @@ def _breaks(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _finite(values: Any) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in floating_tensors(values))
+    return all(isfinite(_largest(t)) for t in floating_tensors(values) if t.numel())
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    """Largest magnitude, NaN if one is NaN: in one pass, where ``isfinite`` takes several."""
+    return float(torch.linalg.vector_norm(tensor, torch.inf))

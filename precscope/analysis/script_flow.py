@@ -10,6 +10,7 @@ from precscope.advice import advise
 from precscope.advice.parity import ADVISED
 from precscope.analysis.options import Progress
 from precscope.analysis.script_recipes import (
+    PAPER_IS_AUTOCAST,
     RANKS,
     recipes_not_run,
     recipes_to_run,
@@ -122,8 +123,11 @@ def _verify(
     progress.phase("dtypes under autocast", DTYPE_STEPS)
     _add_dtypes(script, path, options)
     advice = advise(Recording.open(path))
-    note = {"mixed": None, "not_run": recipes_not_run(options.recipes, advice)}
+    left_out = recipes_not_run(options.recipes, advice)
+    note = {"mixed": None, "not_run": left_out}
     add_documents(path, {"script": note})
+    if options.recipes is not None and PAPER_IS_AUTOCAST in left_out:
+        progress.phase("recipe paper is fp16 for an unedited script", None)
     steps = options.recipe_steps or options.steps
     runs = ScriptRuns(script, path, steps, options.seed, progress, note)
     runs.train_all(recipes_to_run(options.recipes, advice), options.seeds)

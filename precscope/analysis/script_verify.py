@@ -12,7 +12,8 @@ from typing import Any
 
 from precscope.advice.parity import ADVISED, BASELINE
 from precscope.analysis.options import Progress
-from precscope.analysis.seeds import SECONDS_PER_RECIPE, SEVERAL, SeedPlan
+from precscope.analysis.script_seeds import UNMOVED, plan_script_seeds, seeds_in_words
+from precscope.analysis.seeds import SeedPlan
 from precscope.recipe import Recipe
 from precscope.script import Script
 from precscope.script.additions import add_documents
@@ -29,11 +30,6 @@ from precscope.training.training_run import (
 
 SAVED_TENSOR_HOOKS = "saved tensor hooks"
 """In the complaint of ``torch.func`` where what is saved for backward is counted."""
-
-UNMOVED = (
-    "another seed changes nothing in this script, not even where the seeds that it sets are "
-    "shifted: two FP32 runs are bit-identical, so there is no spread to judge a difference by"
-)
 
 NO_PEAK = "torch keeps no peak of a CPU's memory"
 
@@ -69,6 +65,7 @@ class ScriptRuns:
         self._note = dict(note)
         self._failed: dict[str, str] = {}
         self._runs: list[TrainingRun] = []
+        self._own_seeds: list[dict[str, int]] = []
 
     def train_all(self, recipes: Sequence[Recipe], seeds: int | None) -> None:
         """Train FP32 and the recipe under test on one seed or several, then the others."""
@@ -84,10 +81,11 @@ class ScriptRuns:
                 plan = SeedPlan(1, plan.asked, UNMOVED)
                 break
             self.train(pair[1], shift)
-        add_documents(self._path, {"seeds": plan.to_dict()})
+        self._tell_seeds(plan)
         for recipe in recipes:
             if recipe not in pair:
                 self.train(recipe)
+        self._tell_seeds(plan)
 
     def train(self, recipe: Recipe, shift: int = 0) -> float:
         """Run the script once with a recipe; returns how many seconds that took."""
@@ -103,6 +101,8 @@ class ScriptRuns:
             why = failure(ended)
         if why is None:
             self._runs.append(training_run(recipe, ended, self._seed + shift))
+            if not shift:  # a seed that is drawn from a shifted one is another
+                self._own_seeds += [event["own"] for event in ended.of("seeds")]
         else:
             self._failed[recipe.name] = why
         self._store()
@@ -130,44 +130,15 @@ class ScriptRuns:
         runs = [run.to_dict() for run in self._runs]
         add_documents(self._path, {"runs": runs, "script": {**self._note, "failed": self._failed}})
 
+    def _tell_seeds(self, plan: SeedPlan) -> None:
+        if self._own_seeds and plan.reason != UNMOVED:
+            told = seeds_in_words(self._own_seeds, self._seed, plan.count)
+            plan = replace(plan, reason=f"{plan.reason}; {told}")
+        add_documents(self._path, {"seeds": plan.to_dict()})
+
     def _is_unmoved(self) -> bool:
         fp32 = [run.losses for run in self._runs if run.recipe == BASELINE]
         return len(fp32) == 2 and fp32[0] == fp32[1]
-
-
-def plan_script_seeds(
-    asked: int | None,
-    seconds: Sequence[float],
-    is_proof: bool,
-    failed: Mapping[str, str],
-) -> SeedPlan:
-    """As many seeds as asked for; else three where runs of the script are quick, else one.
-
-    Three if three runs of the slower recipe, start of the script included, take at most 20 s.
-
-    Args:
-        asked: what the user said, None if nothing.
-        seconds: of FP32 and of the recipe under test.
-        is_proof: whether that recipe is the advised one.
-        failed: recipes that the script cannot be run with.
-    """
-    if len(seconds) < 2 or failed:
-        return SeedPlan(1, False, "no recipe was trained beside FP32")
-    how = "the seeds that the script sets itself are shifted as well"
-    if asked is not None:
-        return SeedPlan(asked, True, f"{asked} asked for; {how}")
-    if not is_proof:
-        return SeedPlan(1, False, "the advised recipe is not among the recipes; --seeds compares")
-    slowest = max(seconds)
-    if SEVERAL * slowest <= SECONDS_PER_RECIPE:
-        quick = f"{SEVERAL} runs take no more than {SECONDS_PER_RECIPE:.0f} s"
-        return SeedPlan(SEVERAL, False, f"{quick}; {how}")
-    return SeedPlan(
-        1,
-        False,
-        f"one run of the script takes {slowest:.1f} s, {SEVERAL} would take more than "
-        f"{SECONDS_PER_RECIPE:.0f} s: --seeds {SEVERAL} does it",
-    )
 
 
 def training_run(recipe: Recipe, ended: Ended, seed: int) -> TrainingRun:

@@ -19,7 +19,7 @@ from precscope.recording import Recording, RecordingWriter
 from precscope.training import MixedPrecision
 from precscope.training.run import train
 from precscope.training.training_run import TrainingRun
-from precscope.workload import Workload
+from precscope.workload import Workload, check_evaluation
 
 KEPT = ("final_loss", "first_loss", "metrics", "skipped_steps", "diverged_at", "steps")
 """What is kept of each run: a sweep is about where it ends."""
@@ -44,6 +44,7 @@ def scale_sweep(
         RecordingError: the Recording cannot be written.
     """
     device = choose_device(options.device)
+    check_evaluation(workload, options.seed, str(device))
     with RecordingWriter(recording_path, {"title": workload.name}) as writer:
         writer.put_document("environment", environment(device, options.seed, command))
         _Sweep(workload, writer, device, options, progress).run()

@@ -10,9 +10,9 @@ import torch
 from precscope.analysis.options import Progress
 from precscope.recipe import Recipe
 from precscope.recording import RecordingWriter
-from precscope.timing.document import ARITHMETIC, timing_document
+from precscope.timing.document import timing_document
 from precscope.timing.identify import NO_CUDA
-from precscope.timing.measure import measure, measure_on_host
+from precscope.timing.measure import arithmetic_of, measure, measure_on_host
 from precscope.timing.steps import Plan
 from precscope.workload import Workload
 
@@ -82,12 +82,6 @@ def time_workload(
     if not found.module_steps and "modules" in found.reasons:
         return without_modules(found.reasons["modules"], NO_CUDA)
     return timing_document(found, baseline.name, arithmetic_of(baseline))
-
-
-def arithmetic_of(recipe: Recipe) -> str:
-    """What the products of a recipe are computed in: ``fp16``, ``bf16``, ``tf32`` or ``fp32``."""
-    plain = "tf32" if recipe.tf32 else "fp32"
-    return ARITHMETIC.get(recipe.compute_dtype, plain)
 
 
 def without_modules(reason: str, no_gpu_reason: str | None = None) -> dict[str, Any]:

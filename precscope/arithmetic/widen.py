@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -101,16 +100,29 @@ def rounded(value: Any) -> Any:
 
 def is_half_work(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether there are floating-point tensors and all of them are float16 on the CPU."""
+    # A plain loop: this runs for every operator, and generators would double its time.
     found = False
-    for tensor in _tensors(chain(args, kwargs.values())):
-        if is_half(tensor):
-            found = True
-        elif tensor.is_floating_point():
-            return False
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, torch.Tensor):
+            if value.dtype is torch.float16 and value.is_cpu:
+                found = True
+            elif value.is_floating_point():
+                return False
+        elif isinstance(value, (list, tuple)):
+            kind = _kind_of(value)
+            if kind is False:
+                return False
+            found = found or kind is True
     return found
 
 
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
+def _kind_of(values: Sequence[Any]) -> bool | None:
+    """``is_half_work`` of what is in a list; None where it holds no floating-point tensor."""
+    floating = [tensor for tensor in _tensors(values) if tensor.is_floating_point()]
+    return all(map(is_half, floating)) if floating else None
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -119,8 +131,9 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def _run_wide(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    wide = {name: _wide(value) for name, value in kwargs.items()}
-    return func(*map(_wide, args), **wide)
+    if not kwargs:
+        return func(*map(_wide, args))
+    return func(*map(_wide, args), **{name: _wide(value) for name, value in kwargs.items()})
 
 
 def _wide(value: Any) -> Any:

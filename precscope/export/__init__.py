@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from precscope.export.column import Column as Column
+from precscope.export.column import Table as Table
 from precscope.export.columns import TABLES as TABLES
-from precscope.export.columns import Column as Column
-from precscope.export.columns import Table as Table
 from precscope.export.tables import tables_of as tables_of

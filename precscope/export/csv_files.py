@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from precscope.export.columns import Table
-from precscope.export.tables import Cell
+from precscope.export.cells import Cell
+from precscope.export.column import Table
 
 SUFFIX = ".csv"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from precscope.errors import PrecscopeError
-from precscope.export.columns import Column, Table
-from precscope.export.tables import Cell
+from precscope.export.cells import Cell
+from precscope.export.column import Column, Table
 
 SUFFIX: Final = ".parquet"
 ROWS_AT_ONCE: Final = 1 << 16

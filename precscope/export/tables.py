@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from precscope.export import columns
-from precscope.export.columns import Table
+from precscope.export.cells import Cell, cell
+from precscope.export.column import Table
+from precscope.export.columns import TABLES
 from precscope.facts import StepRecord
 
 Result = Mapping[str, Any]
 Record = Mapping[str, Any]
-Cell = int | float | bool | str | None
-
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def tables_of(
@@ -43,54 +40,13 @@ def tables_of(
         "findings": _findings(result),
         "loss_scale": iter(result["loss_scale"]["curve"]),
     }
-    for table in columns.TABLES:
+    for table in TABLES:
         yield table, _rows(table, sources[table.name])
 
 
 def _rows(table: Table, records: Iterator[Record]) -> Iterator[tuple[Cell, ...]]:
     for record in records:
-        yield tuple(
-            _CELLS[column.type](record.get(column.name), f"{table.name}.{column.name}")
-            for column in table.columns
-        )
-
-
-def _integer(value: Any, place: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"{place}: expected an integer")
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{place}: expected an integer of 64 bits")
-    return int(value)
-
-
-def _real(value: Any, place: str) -> float | None:
-    if isinstance(value, str) and value in _NOT_FINITE:
-        return _NOT_FINITE[value]
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"{place}: expected a number")
-    return None if value is None else float(value)
-
-
-def _boolean(value: Any, place: str) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{place}: expected true or false")
-    return value
-
-
-def _text(value: Any, place: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{place}: expected a text")
-    return value
-
-
-_CELLS: Mapping[str, Callable[[Any, str], Cell]] = {
-    "integer": _integer,
-    "real": _real,
-    "boolean": _boolean,
-    "text": _text,
-}
+        yield tuple(cell(record, table, column) for column in table.columns)
 
 
 def _sites(result: Result) -> Iterator[Record]:

@@ -11,13 +11,33 @@ from collections.abc import Sequence
 import torch
 from torch.compiler import is_compiling
 
-from precscope.kernels.cpu import PARALLEL_FROM, check_row, observe_cpu, observe_many_cpu
+from precscope.kernels.cpu import (
+    PARALLEL_FROM,
+    Observer,
+    ObserverOfMany,
+    check_row,
+    cpu_observer,
+    cpu_observer_of_many,
+    observe_cpu,
+    observe_many_cpu,
+)
 from precscope.kernels.device import can_share_launch, observe_many_on_device
 from precscope.kernels.merge import merge_rows
 from precscope.kernels.operator import observe_eager, observe_operator
 from precscope.kernels.row import ROW_SLOTS, new_rows, to_histogram
 
-__all__ = ["ROW_SLOTS", "merge_rows", "new_rows", "observe", "observe_many", "to_histogram"]
+__all__ = [
+    "ROW_SLOTS",
+    "Observer",
+    "ObserverOfMany",
+    "merge_rows",
+    "new_rows",
+    "observe",
+    "observe_many",
+    "observer",
+    "observer_of_many",
+    "to_histogram",
+]
 
 
 def observe(tensor: torch.Tensor, row: torch.Tensor) -> None:
@@ -42,6 +62,36 @@ def observe(tensor: torch.Tensor, row: torch.Tensor) -> None:
         observe_cpu(tensor, row)
     else:
         observe_eager(tensor, row)
+
+
+def observer(row: torch.Tensor) -> Observer:
+    """``observe`` bound to a row, for a hook: what can be looked up once is looked up now.
+
+    Args:
+        row: as for ``observe``; the function returned keeps it alive.
+
+    Raises:
+        TypeError: a row on the CPU that is none.
+    """
+
+    def observe_here(tensor: torch.Tensor) -> None:
+        observe(tensor, row)
+
+    return cpu_observer(row, observe_here) if row.is_cpu else observe_here
+
+
+def observer_of_many(rows: Sequence[torch.Tensor]) -> ObserverOfMany | None:
+    """``observe_many`` bound to rows, for the same tensors again and again.
+
+    Returns:
+        a function that observes as many tensors as rows in one foreign call and gives True, or
+        observes nothing and gives False: call ``observe_many`` then. None if a row is not on the
+        CPU.
+
+    Raises:
+        TypeError: a row on the CPU that is none.
+    """
+    return cpu_observer_of_many(rows) if all(row.is_cpu for row in rows) else None
 
 
 def observe_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> None:

@@ -134,6 +134,30 @@ class Float32Blocks:
         return builder.sub(blank, none), builder.sub(_sum_lanes(builder, even), none)
 
 
+class Float32BlocksWithZeros:
+    """Counts zeros and powers of two in each block: as after a ReLU most chunks have zeros."""
+
+    item_bytes = 4
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self._even, self._zeros = (cgutils.alloca_once_value(builder, NO_LANE) for _ in range(2))
+
+    def read(self, builder: ir.IRBuilder, place: ir.Value) -> Block:
+        """See ``Blocks``."""
+        parts = _parts(builder, place)
+        for part in parts:
+            _count_lanes(builder, builder.and_(part, MANTISSA), self._even)
+            _count_lanes(builder, builder.and_(part, MAGNITUDE), self._zeros)
+        return Block(_without_sign(builder, parts), _pack_fields(builder, parts))
+
+    def finish(
+        self, builder: ir.IRBuilder, blank: ir.Value, listed: ir.Value, each_block: EachBlock
+    ) -> tuple[ir.Value, ir.Value]:
+        """See ``Blocks``."""
+        none = _sum_lanes(builder, self._zeros)
+        return builder.sub(blank, none), builder.sub(_sum_lanes(builder, self._even), none)
+
+
 def _parts(builder: ir.IRBuilder, place: ir.Value) -> list[ir.Value]:
     return [load(builder, offset(builder, place, 64 * i), LANES) for i in range(4)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -27,9 +26,23 @@ class CodeTable:
     values: torch.Tensor
 
 
-@cache
+_tables: dict[tuple[torch.dtype, torch.device], CodeTable] = {}
+
+
+def is_ready(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the table of a format lies on the device already."""
+    return (dtype, device) in _tables
+
+
 def code_table(dtype: torch.dtype, device: torch.device) -> CodeTable:
-    """The table of an 8-bit format, by the reference: one observation for each code."""
+    """The table of an 8-bit format on a device; made once."""
+    if not is_ready(dtype, device):
+        _tables[dtype, device] = _make_table(dtype, device)
+    return _tables[dtype, device]
+
+
+def _make_table(dtype: torch.dtype, device: torch.device) -> CodeTable:
+    """By the reference: one observation for each code."""
     codes = torch.arange(256, dtype=torch.uint8).view(dtype)
     rows = slots.new_rows(256)
     for code, row in zip(codes, rows, strict=True):

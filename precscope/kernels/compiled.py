@@ -22,7 +22,11 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from precscope.kernels.chunk import observe_chunk, observe_widened_chunk, raise_amax
-from precscope.kernels.ordinary import observe_float32_chunk, observe_half_chunk
+from precscope.kernels.ordinary import (
+    observe_any_float32_chunk,
+    observe_float32_chunk,
+    observe_half_chunk,
+)
 from precscope.kernels.passes import INFINITY, NONE, ONE, TWO, U32, U64, Row
 from precscope.kernels.row import OBSERVATIONS, ROW_SLOTS
 from precscope.kernels.simd import BUFFER, CHUNK, bits_on_stack, compiled, pointer
@@ -33,7 +37,7 @@ from precscope.kernels.widen import BFLOAT16, BY_TABLE, FLOAT16, narrow_double
 THREE, FOUR, EIGHT = U64(3), U64(4), U64(8)
 DOUBLE_INFINITY: Final = U64(0x7FF0000000000000)
 
-float32_chunk = observe_float32_chunk if has_wide_registers() else observe_chunk
+float32_chunk = observe_float32_chunk if has_wide_registers() else observe_any_float32_chunk
 half_chunk = observe_half_chunk if has_wide_registers() else observe_widened_chunk
 
 
@@ -89,11 +93,13 @@ def _float32(source: Any, size: Any, row: Any) -> None:
     bits = carray(pointer(source), size, np.uint32)
     values, memory = bits.view(np.float32), carray(pointer(source), size * FOUR, np.uint8)
     fields, counts = carray(fields_(), BUFFER, np.uint8), _start(row)
-    floats = counts.view(np.float64)
+    floats, zeros = counts.view(np.float64), NONE
     for start in range(NONE, size, CHUNK):
         end = start + CHUNK
         part, following = bits[start:end], memory[end * FOUR : (end + CHUNK) * FOUR]
-        top = float32_chunk(part, values[start:end], fields, counts, floats, following)
+        top, zeros = float32_chunk(
+            part, values[start:end], fields, counts, floats, following, zeros
+        )
         if top < INFINITY:
             raise_amax(floats, np.float64(U32(top).view(np.float32)))
 

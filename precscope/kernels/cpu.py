@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Final
 
 import torch
+from torch.compiler import is_compiling
 
 from precscope.kernels import row as slots
 from precscope.kernels.layout import dense_pieces, is_dense, without_repeats
-from precscope.kernels.library import FormatKernel, format_kernel
+from precscope.kernels.library import KERNELS, FormatKernel, format_kernel
 from precscope.kernels.merge import merge_rows
 from precscope.kernels.threads import run_all, thread_count
 
@@ -23,6 +24,9 @@ PARALLEL_FROM: Final = 1 << 21
 ROW_DTYPE: Final = torch.int64
 ROW_SHAPE: Final = (slots.ROW_SLOTS,)
 STRIDED: Final = torch.strided
+
+Observer = Callable[[torch.Tensor], None]
+ObserverOfMany = Callable[[Sequence[torch.Tensor]], bool]
 
 PART_STEP: Final = 4096
 """Threads start at multiples of the kernel's chunk."""
@@ -57,6 +61,72 @@ def observe_cpu(tensor: torch.Tensor, row: torch.Tensor) -> None:
         _observe_strided(kernel, tensor.detach(), row)
 
 
+def cpu_observer(row: torch.Tensor, otherwise: Observer) -> Observer:
+    """``observe_cpu`` for one row, which is checked now and not in each call.
+
+    Args:
+        row: as for ``observe_cpu``.
+        otherwise: observes what is not contiguous, large enough for threads, or refused.
+
+    Raises:
+        TypeError: a wrong row.
+    """
+    check_row(row)
+    place = row.data_ptr()
+
+    def observe_contiguous(tensor: torch.Tensor) -> None:
+        # Hundreds of calls a step: each line counts. ``otherwise`` keeps the row alive.
+        kernel = None if is_compiling() else KERNELS.get(tensor.dtype)
+        if kernel is None or not tensor.is_cpu or tensor.layout is not STRIDED:
+            otherwise(tensor)
+            return
+        size = tensor.numel()
+        if not 0 < size < PARALLEL_FROM or not tensor.is_contiguous():
+            otherwise(tensor)
+        elif address := tensor.data_ptr():
+            kernel.call(address, size, place, kernel.table_address)
+        else:
+            otherwise(tensor)
+
+    return observe_contiguous
+
+
+def cpu_observer_of_many(rows: Sequence[torch.Tensor]) -> ObserverOfMany:
+    """Observes as many tensors as rows in one foreign call, or none of them.
+
+    The function returned says whether it has: not if they are of several dtypes or on another
+    device, nor if one is empty, not contiguous, or all together are large enough for threads.
+
+    Raises:
+        TypeError: a wrong row.
+    """
+    for row in rows:
+        check_row(row)
+    kept, places = tuple(rows), array("Q", [row.data_ptr() for row in rows])
+
+    def observe_all(tensors: Sequence[torch.Tensor]) -> bool:
+        kernel = KERNELS.get(tensors[0].dtype) if len(tensors) == len(kept) > 0 else None
+        if kernel is None or not _are_plain(tensors, tensors[0].dtype):
+            return False
+        sizes = array("Q", [tensor.numel() for tensor in tensors])
+        addresses = array("Q", [tensor.data_ptr() for tensor in tensors])
+        if 0 in addresses or sum(sizes) >= PARALLEL_FROM:
+            return False
+        _call_jobs(kernel, addresses, sizes, places)
+        return True
+
+    return observe_all
+
+
+def _are_plain(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> bool:
+    for tensor in tensors:
+        if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not STRIDED:
+            return False
+        if not tensor.is_contiguous():
+            return False
+    return not is_compiling()
+
+
 def observe_many_cpu(tensors: list[torch.Tensor], rows: list[torch.Tensor]) -> None:
     """Add dense CPU tensors of one dtype, one for each row, in one foreign call.
 
@@ -89,10 +159,16 @@ def observe_many_cpu(tensors: list[torch.Tensor], rows: list[torch.Tensor]) -> N
 def _run_jobs(
     kernel: FormatKernel, tensors: list[torch.Tensor], sizes: list[int], places: list[int]
 ) -> None:
-    words = array("Q", bytes(24 * len(tensors)))
-    words[0::3] = array("Q", [tensor.data_ptr() for tensor in tensors])
-    words[1::3], words[2::3] = array("Q", sizes), array("Q", places)
-    kernel.call(words.buffer_info()[0], len(tensors), 0, kernel.table_address)
+    addresses = array("Q", [tensor.data_ptr() for tensor in tensors])
+    _call_jobs(kernel, addresses, array("Q", sizes), array("Q", places))
+
+
+def _call_jobs(
+    kernel: FormatKernel, addresses: array[int], sizes: array[int], places: array[int]
+) -> None:
+    words = array("Q", bytes(24 * len(places)))
+    words[0::3], words[1::3], words[2::3] = addresses, sizes, places
+    kernel.call(words.buffer_info()[0], len(places), 0, kernel.table_address)
 
 
 def _even_bounds(sizes: list[int], parts: int) -> list[int]:

@@ -13,9 +13,9 @@ from typing import Final
 import torch
 
 from precscope.kernels import row as slots
-from precscope.kernels.codes import add_codes
+from precscope.kernels.codes import add_codes, is_ready
 from precscope.kernels.fallback import observe_fallback
-from precscope.kernels.launching import on, programs, sent
+from precscope.kernels.launching import is_capturing, on, programs, sent
 from precscope.kernels.layout import is_dense, without_repeats
 
 KINDS: Final = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -46,6 +46,11 @@ def observe_on_device(tensor: torch.Tensor, row: torch.Tensor) -> None:
 
     The kernel where there is one; plain torch operations for float64, on other devices, without
     Triton, and from then on where the kernel could not be launched.
+
+    Raises:
+        TypeError: the tensor is not floating point.
+        torch.OutOfMemoryError: no room for the copy that a tensor with gaps needs. The kernel is
+            not to blame, and goes on with other tensors.
     """
     if not tensor.is_floating_point():
         raise TypeError(f"cannot observe a {tensor.dtype} tensor: pass floating-point values")
@@ -54,6 +59,8 @@ def observe_on_device(tensor: torch.Tensor, row: torch.Tensor) -> None:
         return
     try:
         launch(tensor.detach(), row)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - a driver or compiler that does not do is no reason to stop
         _give_up(tensor.device.type, error)
         observe_fallback(tensor, row)
@@ -84,7 +91,9 @@ def flattened(tensor: torch.Tensor) -> torch.Tensor:
 
 def _launch_flat(flat: torch.Tensor, row: torch.Tensor) -> None:
     if flat.dtype not in KINDS:
-        add_codes(flat, row)
+        # A table that is made while a CUDA graph is captured is filled by its replay only.
+        usable = is_ready(flat.dtype, flat.device) or not is_capturing()
+        (add_codes if usable else observe_fallback)(flat, row)
         return
     from precscope.kernels import triton_kernel as kernel
 
@@ -105,6 +114,8 @@ def observe_many_on_device(tensors: Sequence[torch.Tensor], rows: Sequence[torch
     """Dense tensors of one 16- or 32-bit format on one device, in one launch."""
     try:
         launch_many(tensors, rows)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - as above; nothing was launched
         _give_up(tensors[0].device.type, error)
         for tensor, row in zip(tensors, rows, strict=True):
@@ -143,7 +154,7 @@ def can_share_launch(tensor: torch.Tensor, row: torch.Tensor) -> bool:
         and row.device == tensor.device
         and why_no_kernel("cuda") is None
         and is_dense(tensor)
-        and not torch.cuda.is_current_stream_capturing()
+        and not is_capturing()
     )
 
 

@@ -22,6 +22,11 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def is_capturing() -> bool:
+    """Whether a CUDA graph is captured on the current stream; never starts CUDA itself."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 @cache
 def programs(device: torch.device) -> int:
     """Programs that fill the device."""

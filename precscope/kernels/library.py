@@ -67,7 +67,9 @@ ENTRY_POINTS: Final[dict[torch.dtype, str]] = {
     **dict.fromkeys(EIGHT_BIT, "observe_float8"),
 }
 
-_kernels: dict[torch.dtype, FormatKernel] = {}
+KERNELS: Final[dict[torch.dtype, FormatKernel]] = {}
+"""Those that are compiled or loaded by now; ``format_kernel`` adds one."""
+
 _lock = threading.Lock()
 
 
@@ -77,7 +79,7 @@ def format_kernel(dtype: torch.dtype) -> FormatKernel:
     Raises:
         TypeError: the dtype is not a floating-point format that is known here.
     """
-    kernel = _kernels.get(dtype)
+    kernel = KERNELS.get(dtype)
     return kernel if kernel is not None else _load(dtype)
 
 
@@ -86,9 +88,9 @@ def _load(dtype: torch.dtype) -> FormatKernel:
         known = ", ".join(str(known).removeprefix("torch.") for known in ENTRY_POINTS)
         raise TypeError(f"cannot observe a {dtype} tensor: pass one of {known}")
     with _lock:
-        if dtype not in _kernels:
-            _kernels[dtype] = _build(dtype)
-    return _kernels[dtype]
+        if dtype not in KERNELS:
+            KERNELS[dtype] = _build(dtype)
+    return KERNELS[dtype]
 
 
 def _build(dtype: torch.dtype) -> FormatKernel:

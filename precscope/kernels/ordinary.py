@@ -16,7 +16,12 @@ from precscope.kernels.chunk import (
     observe_widened_chunk,
     tally_powers,
 )
-from precscope.kernels.fold import fold_bfloat16, fold_float16, fold_float32
+from precscope.kernels.fold import (
+    fold_bfloat16,
+    fold_float16,
+    fold_float32,
+    fold_float32_with_zeros,
+)
 from precscope.kernels.passes import (
     COUNTS_BY_FIELD,
     FIELD_SHIFT,
@@ -31,6 +36,7 @@ from precscope.kernels.passes import (
     Values,
 )
 from precscope.kernels.simd import CHUNK, Bytes, merged
+from precscope.kernels.tally import count_between
 from precscope.kernels.widen import BFLOAT16, Codes
 
 
@@ -44,6 +50,7 @@ def whole_blocks(fields: Bytes, size: np.uint64) -> Bytes:
 def _add(
     fields: Bytes,
     top: np.uint32,
+    lowest: np.uint64,
     size: np.uint64,
     zeros: np.uint64,
     sum_abs: float,
@@ -55,22 +62,52 @@ def _add(
     floats[slots.SUM_ABS] += sum_abs
     floats[slots.SUM_SQUARES] += sum_squares
     highest = U64(top >> FIELD_SHIFT)
-    count(fields, highest, size - zeros, row, COUNTS_BY_FIELD, fields)
+    count_between(fields, highest, lowest, size - zeros, row, COUNTS_BY_FIELD)
 
 
 @merged
 def observe_float32_chunk(
-    bits: Bits, values: Values, fields: Bytes, row: Row, floats: Floats, following: Bytes
-) -> np.uint32:
-    """Add a float32 chunk to the row, except for its amax; gives that as bits."""
+    bits: Bits,
+    values: Values,
+    fields: Bytes,
+    row: Row,
+    floats: Floats,
+    following: Bytes,
+    zeros_before: np.uint64,
+) -> tuple[np.uint32, np.uint64]:
+    """Add a float32 chunk to the row, except for its amax; gives that as bits, and the zeros.
+
+    Where the chunk before had zeros, this one is expected to have some.
+    """
     size = U64(bits.shape[0])
-    top, zeros, subnormals, powers, total, squares = fold_float32(bits, fields, fields[CHUNK:])
+    if zeros_before > NONE:
+        top, lowest, zeros, subnormals, powers, total, squares = fold_float32_with_zeros(
+            bits, fields, fields[CHUNK:]
+        )
+    else:
+        top, lowest, zeros, subnormals, powers, total, squares = fold_float32(
+            bits, fields, fields[CHUNK:]
+        )
     if top >= INFINITY or subnormals > NONE:
-        return observe_chunk(bits, values, fields, row, floats, following)
+        return observe_chunk(bits, values, fields, row, floats, following), NONE
     fields = whole_blocks(fields, size)
-    _add(fields, top, size, zeros, total, squares, row, floats)
+    _add(fields, top, lowest, size, zeros, total, squares, row, floats)
     tally_powers(bits, fields, U64(top >> FIELD_SHIFT), powers, row)
-    return top
+    return top, zeros
+
+
+@merged
+def observe_any_float32_chunk(
+    bits: Bits,
+    values: Values,
+    fields: Bytes,
+    row: Row,
+    floats: Floats,
+    following: Bytes,
+    zeros_before: np.uint64,
+) -> tuple[np.uint32, np.uint64]:
+    """``observe_float32_chunk`` without wide registers."""
+    return observe_chunk(bits, values, fields, row, floats, following), NONE
 
 
 @merged
@@ -87,12 +124,16 @@ def observe_half_chunk(
     """Add a chunk of a 16-bit format to the row, except for its amax; gives that as bits."""
     size, (fields, powers) = U64(source.shape[0]), buffers
     if kind == BFLOAT16:
-        top, zeros, subnormals, listed, total, squares = fold_bfloat16(source, fields, powers)
+        top, lowest, zeros, subnormals, listed, total, squares = fold_bfloat16(
+            source, fields, powers
+        )
     else:
-        top, zeros, subnormals, listed, total, squares = fold_float16(source, fields, powers)
+        top, lowest, zeros, subnormals, listed, total, squares = fold_float16(
+            source, fields, powers
+        )
     if top >= INFINITY or subnormals > NONE:
         return observe_widened_chunk(kind, source, table, bits, buffers, row, floats, following)
-    _add(whole_blocks(fields, size), top, size, zeros, total, squares, row, floats)
+    _add(whole_blocks(fields, size), top, lowest, size, zeros, total, squares, row, floats)
     _add_listed(powers, U64(top >> FIELD_SHIFT), listed, row)
     return top
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from precscope.histogram import BINS, ExponentHistogram
@@ -41,8 +43,12 @@ def new_rows(rows: int, device: torch.device | str = "cpu") -> torch.Tensor:
 
 def to_histogram(row: torch.Tensor) -> ExponentHistogram:
     """Read one row, shape ``(562,)``, already on the CPU, into an ExponentHistogram (a copy)."""
-    values = row.contiguous().numpy()
-    floats = values.view("float64")
+    return histogram_of(row.contiguous().numpy())
+
+
+def histogram_of(values: npt.NDArray[np.int64]) -> ExponentHistogram:
+    """``to_histogram`` for a row that is a contiguous array by now."""
+    floats = values.view(np.float64)
     return ExponentHistogram(
         counts=values[COUNTS:POWERS].copy(),
         powers=values[POWERS:ROW_SLOTS].copy(),

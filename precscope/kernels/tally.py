@@ -179,12 +179,12 @@ def _lowest_field(typing_context: Any, fields: Any) -> Any:
 lowest_field = cast("Callable[[Bytes], np.uint64]", intrinsic(_lowest_field))
 """``lowest_field(fields)``: the smallest field that is not 0; 256 if there is none."""
 
-tally_24, tally_32 = _tally_for(3), _tally_for(4)
+tally_16, tally_24, tally_32 = _tally_for(2), _tally_for(3), _tally_for(4)
 """``tally_24(fields, highest, row, first_slot)``: count the fields from ``highest`` down, but not
 field 0, into ``row[first_slot + field]``; gives how many. No field may lie more than 192 above
 ``highest``. ``fields`` has full blocks of 64."""
 
-SOME, MOST, REACH = U64(24), U64(32), U64(192)
+FEW, SOME, MOST, REACH = U64(16), U64(24), U64(32), U64(192)
 
 
 @compiled
@@ -198,12 +198,28 @@ def count_wide(
 ) -> np.uint64:
     """Count ``wanted`` fields from ``highest`` down to 1; gives how many are not among them."""
     keep_apart()
-    lowest, start = lowest_field(fields), highest
+    return count_between(fields, highest, lowest_field(fields), wanted, row, first_slot)
+
+
+@compiled
+def count_between(
+    fields: Bytes,
+    highest: np.uint64,
+    lowest: np.uint64,
+    wanted: np.uint64,
+    row: Row,
+    first_slot: np.uint64,
+) -> np.uint64:
+    """``count_wide`` where the lowest field but 0 is known."""
+    keep_apart()
+    start = highest
     while highest >= lowest:
         octaves = highest - lowest + U64(1)
         if start - highest > REACH:
             return wanted - scatter(fields, highest, row, first_slot)
-        if octaves <= SOME:
+        if octaves <= FEW:
+            wanted -= tally_16(fields, highest, row, first_slot)
+        elif octaves <= SOME:
             wanted -= tally_24(fields, highest, row, first_slot)
         else:
             wanted -= tally_32(fields, highest, row, first_slot)

@@ -22,15 +22,21 @@ class ObserverError:
 
 
 class Guard:
-    """Collects what went wrong inside observers, and remembers which of them are disabled."""
+    """Collects what went wrong inside observers, and remembers which of them are disabled.
+
+    Attributes:
+        any: whether anything has failed: the fast check before ``disabled``.
+    """
 
     def __init__(self) -> None:
+        self.any = False
         self._errors: dict[str, ObserverError] = {}
 
     def failed(self, where: str) -> None:
         """Note the exception being handled, and disable the observer called ``where``."""
         kind, value, _ = sys.exc_info()
         message = f"{kind.__name__}: {value}" if kind is not None else "unknown error"
+        self.any = True
         known = self._errors.get(where)
         if known is None:
             self._errors[where] = ObserverError(where, message[:500])
@@ -40,11 +46,6 @@ class Guard:
     def disabled(self, where: str) -> bool:
         """Whether the observer called ``where`` has failed before."""
         return where in self._errors
-
-    @property
-    def any(self) -> bool:
-        """Whether anything has failed: the fast check before ``disabled``."""
-        return bool(self._errors)
 
     def report(self) -> list[dict[str, str | int]]:
         """The errors as plain records, for the coverage document."""

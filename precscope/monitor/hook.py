@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch.utils.hooks import RemovableHandle
 
 
@@ -51,3 +53,18 @@ class Attachment:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+_KEY: Final = RemovableHandle(OrderedDict()).id
+"""An id that torch gives to no other hook."""
+
+
+def hook_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> None:
+    """``tensor.register_hook(hook)`` without a handle, which takes most of its time."""
+    node = tensor.grad_fn
+    register = getattr(node, "_register_hook_dict", None)
+    if register is None or tensor._backward_hooks is not None or type(tensor) is not torch.Tensor:
+        tensor.register_hook(hook)
+        return
+    tensor._backward_hooks = OrderedDict(((_KEY, hook),))
+    register(tensor)

@@ -6,21 +6,21 @@ from typing import Any
 
 import torch
 
+from precscope import kernels
+from precscope.kernels import Observer
 from precscope.monitor.guard import Guard
 from precscope.monitor.marks import INPUT
 from precscope.monitor.rows import RowStore
-from precscope.monitor.sitebook import Observe
 from precscope.monitor.tensors import floating_tensors, unreadable
 
 
 class Inputs:
     """Observes the floating-point tensors of a batch: one row per device, and no site."""
 
-    def __init__(self, observe: Observe, rows: RowStore, guard: Guard) -> None:
-        self._observe = observe
+    def __init__(self, rows: RowStore, guard: Guard) -> None:
         self._store = rows
         self._guard = guard
-        self._rows: dict[torch.device, torch.Tensor] = {}
+        self._observers: dict[torch.device, Observer] = {}
 
     def observe(self, inputs: Any) -> None:
         """Count what is in ``inputs``, containers of any depth; never raises."""
@@ -29,12 +29,13 @@ class Inputs:
         try:
             for tensor in floating_tensors(inputs):
                 if unreadable(tensor) is None:
-                    self._observe(tensor.detach(), self._row(tensor.device))
+                    self._observer(tensor.device)(tensor.detach())
         except Exception:  # noqa: BLE001 - an observer must not stop the user's program
             self._guard.failed("inputs")
 
-    def _row(self, device: torch.device) -> torch.Tensor:
-        row = self._rows.get(device)
-        if row is None:
-            row = self._rows[device] = self._store.new_row(INPUT, device, False)
-        return row
+    def _observer(self, device: torch.device) -> Observer:
+        known = self._observers.get(device)
+        if known is None:
+            known = kernels.observer(self._store.new_row(INPUT, device, False))
+            self._observers[device] = known
+        return known

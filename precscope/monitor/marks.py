@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from precscope.facts import GRADIENT_KINDS, Site
 from precscope.monitor.rows import TakenBlock
@@ -39,10 +40,9 @@ class Marks:
         if not taken:
             return
         owners = [site for block in taken for site in block.sites]
-        total = torch.cat([block.bad_log for block in taken])
-        bad = torch.diff(total, dim=1, prepend=torch.zeros_like(total[:, :1]))
+        bad = np.diff(np.concatenate([block.bad_log for block in taken]), axis=1, prepend=0)
         anything = bool(bad.any())
-        amax = torch.cat([block.amax_log for block in taken])
+        amax = np.concatenate([block.amax_log for block in taken])
         for column, (step, loss, log2_scale, skipped) in enumerate(ended):
             lossy = loss is not None and not math.isfinite(loss)
             if not (anything or skipped or lossy):
@@ -110,7 +110,7 @@ def _of(found: Iterable[int], sites: dict[int, Site], kind: str) -> list[int]:
 def _trails(
     first: list[tuple[int, Site]],
     owners: list[int],
-    amax: torch.Tensor,
+    amax: npt.NDArray[np.float64],
     ended: list[EndedStep],
     column: int,
 ) -> list[dict[str, Any]]:
@@ -126,6 +126,6 @@ def _trails(
     ]
 
 
-def _largest(column: torch.Tensor, owners: list[int], site: int) -> float:
+def _largest(column: npt.NDArray[np.float64], owners: list[int], site: int) -> float:
     rows = [i for i, owner in enumerate(owners) if owner == site]
     return float(column[rows].max())

@@ -22,10 +22,11 @@ from torch.utils.hooks import RemovableHandle
 from precscope.monitor import compiled
 from precscope.monitor.fastpath import FastPath, outermost_encoders
 from precscope.monitor.guard import Guard
-from precscope.monitor.hook import Attachment, Calling
+from precscope.monitor.hook import Attachment, Calling, hook_gradient
 from precscope.monitor.made import MadeTensors
 from precscope.monitor.outputs import OutputHook
-from precscope.monitor.sitebook import Observe, SiteBook, output_name
+from precscope.monitor.produced import Produced
+from precscope.monitor.sitebook import SiteBook, output_name
 from precscope.monitor.state import State
 from precscope.monitor.tensors import floating_tensors, graph_task, local_values, unreadable
 
@@ -46,13 +47,11 @@ class ModuleHooks:
         self,
         model: nn.Module,
         book: SiteBook,
-        observe: Observe,
         state: State,
         guard: Guard,
         wanted: Callable[[str], bool],
     ) -> None:
         self._book = book
-        self._observe = observe
         self.state = state
         self.guard = guard
         self.lock = threading.RLock()
@@ -60,7 +59,7 @@ class ModuleHooks:
         self.seen_modules: set[str] = set()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self._made = MadeTensors()
-        self._gradient_hooks: dict[tuple[str, int], Callable[[torch.Tensor], None]] = {}
+        self._produced: defaultdict[str, list[Produced]] = defaultdict(list)
         self._model = model
         self._hooks: dict[str, OutputHook] = {}
         self._attachments: defaultdict[str, list[Attachment]] = defaultdict(list)
@@ -125,55 +124,36 @@ class ModuleHooks:
             return
         self._made.add(tensor)
         self.seen_modules.add(name)
-        module_type = type(module).__name__
+        known = self._produced[name]
+        produced = (
+            known[position]
+            if position < len(known)
+            else self._produce(name, type(module).__name__, position)
+        )
         if self.state.activations and graph_task() == -1:
-            self._count(output_name(name, position), "activation", tensor, module_type)
+            produced.observe(tensor)
         if self.state.activation_gradients and tensor.requires_grad:
-            tensor.register_hook(self._gradient_hook(name, position, module_type))
+            hook_gradient(tensor, produced.observe_gradient)
 
-    def _count(self, site: str, kind: Any, tensor: torch.Tensor, module_type: str) -> None:
-        values = local_values(tensor)
-        self._observe(values, self._book.row(site, kind, values, module_type))
-
-    def _gradient_hook(
-        self, name: str, position: int, module_type: str
-    ) -> Callable[[torch.Tensor], None]:
-        known = self._gradient_hooks.get((name, position))
-        if known is not None:
-            return known
-
-        def observe_gradient(gradient: torch.Tensor) -> None:
-            self.gradient(output_name(name, position), module_type, gradient)
-
-        self._gradient_hooks[(name, position)] = observe_gradient
-        return observe_gradient
-
-    def gradient(self, site: str, module_type: str, gradient: torch.Tensor) -> None:
-        """Observe the gradient that has come back to an output."""
-        if not self.state.active or (self.guard.any and self.guard.disabled(site)):
-            return
-        try:
-            with self.lock:
-                reason = unreadable(local_values(gradient))
-                if reason is not None:
-                    self.skipped[(f"gradient of {site}", reason)] += 1
-                else:
-                    self._count(site, "activation_gradient", gradient, module_type)
-        except Exception:  # noqa: BLE001 - an observer must not stop the user's program
-            self.guard.failed(site)
+    def _produce(self, name: str, module_type: str, position: int) -> Produced:
+        known = self._produced[name]
+        while len(known) <= position:
+            site = output_name(name, len(known))
+            known.append(Produced(site, module_type, self._book, self))
+        return known[position]
 
     def from_compiled(
         self, name: str, module_type: str, tensor: torch.Tensor, position: int, gradient: bool
     ) -> None:
         """Observe a tensor that compiled code hands over."""
-        site = output_name(name, position)
+        produced = self._produce(name, module_type, position)
         if gradient:
-            self.gradient(site, module_type, tensor)
+            produced.observe_gradient(tensor)
         elif self.state.active and graph_task() == -1 and not self.guard.disabled(name):
             try:
                 with self.lock:
                     self.seen_modules.add(name)
-                    self._count(site, "activation", tensor, module_type)
+                    produced.observe(tensor)
             except Exception:  # noqa: BLE001 - an observer must not stop the user's program
                 self.guard.failed(name)
 

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from precscope import kernels
 from precscope.monitor.guard import Guard
 from precscope.monitor.inputs import Inputs
 from precscope.monitor.modules import ModuleHooks
@@ -57,7 +56,7 @@ def make_parts(
     """Attach the observers of ``model``; arguments as those of ``Monitor``."""
     state, guard, rows = State.of_kinds(kinds), Guard(), RowStore(window_steps)
     book = SiteBook(sink, rows, autocast_dtypes)
-    shared = (model, book, kernels.observe, state, guard, wanted)
+    shared = (model, book, state, guard, wanted)
     return Parts(
         model=model,
         wanted=wanted,
@@ -67,7 +66,7 @@ def make_parts(
         book=book,
         modules=ModuleHooks(*shared),
         parameters=ParameterHooks(*shared),
-        inputs=Inputs(kernels.observe, rows, guard),
+        inputs=Inputs(rows, guard),
     )
 
 

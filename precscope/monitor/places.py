@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from precscope.monitor.ranks import FlatShare, flat_shares
+
 Hook = Callable[[torch.Tensor], None]
 
 
@@ -24,6 +26,7 @@ class Place:
         leaf: the name in it.
         handle: the hook on the gradient, None if there is none.
         dtype: with which the weight was observed, None if it was not yet.
+        share: what FSDP1 made of it, None elsewhere.
     """
 
     name: str
@@ -33,6 +36,12 @@ class Place:
     leaf: str
     handle: RemovableHandle | None = None
     dtype: torch.dtype | None = None
+    share: FlatShare | None = None
+
+    @property
+    def whole(self) -> torch.Tensor:
+        """What has the shape of the whole parameter; this process may hold a shard of it."""
+        return self.parameter if self.share is None else self.share.whole
 
     def renew(self) -> bool:
         """Take up what the module has in this place now; whether it is another parameter.
@@ -82,7 +91,8 @@ class Places:
 
         Between passes only: ``functional_call`` and FSDP2 put other tensors in the places.
         """
-        replaced = [place for place in self.known if place.renew()]
+        changed = [p for p in self.known if p.slots.get(p.leaf) is not p.parameter]
+        replaced = [place for place in changed if place.renew()]
         self.attach_waiting()
         return bool(replaced)
 
@@ -103,7 +113,8 @@ class Places:
             for place in self.known:
                 if place.handle is None and place.parameter.requires_grad:
                     hook = self._hook(place)
-                    place.handle = place.parameter.register_post_accumulate_grad_hook(hook)
+                    leaf = place.parameter if place.share is None else place.share.flat
+                    place.handle = leaf.register_post_accumulate_grad_hook(hook)
 
     def remove(self) -> None:
         """Take every hook off."""
@@ -113,10 +124,12 @@ class Places:
 
 def _places(model: nn.Module) -> Iterator[Place]:
     modules = dict(model.named_modules())
+    shares = flat_shares(model)
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")
         owner = modules[path]
         kept = owner._parameters
         # Those of TorchScript are no dictionary, and stay what they are.
         slots = kept if isinstance(kept, dict) else {}
-        yield Place(name, parameter, type(owner).__name__, slots, leaf)
+        share = shares.get(id(parameter))
+        yield Place(name, parameter, type(owner).__name__, slots, leaf, share=share)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,6 +52,60 @@ def data_parallel_rank() -> int | None:
     return int(torch.distributed.get_rank(running.process_group))
 
 
+@dataclass(frozen=True, slots=True)
+class FlatShare:
+    """What FSDP1 made of a parameter: a part of a flat one, of which each rank keeps a shard.
+
+    Attributes:
+        flat: the flat parameter; it alone takes a gradient in backward.
+        whole: a meta tensor with the shape of the whole parameter.
+        copy: how many ranks before this one keep the same shard.
+        owner: the module of FSDP1.
+    """
+
+    flat: nn.Parameter
+    whole: torch.Tensor
+    copy: int
+    owner: nn.Module
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether backward reduces gradients now; in ``no_sync`` there are none of the shard."""
+        return bool(vars(self.owner).get("_sync_gradients", True))
+
+
+def flat_shares(model: nn.Module) -> dict[int, FlatShare]:
+    """The parameters of a model that ``FullyShardedDataParallel`` keeps, by their identity.
+
+    With ``use_orig_params=False`` that is the flat parameter itself.
+    """
+    return dict(share for module in model.modules() for share in _shares_of(module))
+
+
+def _shares_of(module: nn.Module) -> Iterator[tuple[int, FlatShare]]:
+    handle: Any = vars(module).get("_handle")
+    flat = getattr(handle, "flat_param", None)
+    if not isinstance(flat, nn.Parameter):
+        return
+    copy = _flat_copy(module, handle)
+    size: Any = getattr(flat, "_unpadded_unsharded_size", flat.shape)
+    yield id(flat), FlatShare(flat, torch.empty(size, device="meta"), copy, module)
+    shapes: Any = getattr(flat, "_shapes", ())
+    for parameter, shape in zip(getattr(flat, "_params", None) or (), shapes, strict=False):
+        whole = torch.empty(shape, device="meta")
+        yield id(parameter), FlatShare(flat, whole, copy, module)
+
+
+def _flat_copy(module: nn.Module, handle: Any) -> int:
+    """0 for full sharding; with none, or within groups of ranks, the place among the copies."""
+    between_groups = vars(module).get("_inter_node_pg")
+    if between_groups is not None:
+        return int(torch.distributed.get_rank(between_groups))
+    if getattr(handle, "uses_sharded_strategy", True):
+        return 0
+    return int(torch.distributed.get_rank(handle.process_group))
+
+
 def copy_index(parameter: torch.Tensor, rank: int | None) -> int:
     """How many copies of the same values come before this one, 0 for the first.
 
@@ -71,10 +126,11 @@ def copy_index(parameter: torch.Tensor, rank: int | None) -> int:
 
 
 def after_reduction(call: Callable[[], None]) -> bool:
-    """Run ``call`` after the backward pass that is running, and after DDP has reduced gradients.
+    """Run ``call`` after the backward pass that is running, and after gradients are reduced.
 
-    The reducer ends its work in a callback at the end of backward, which it asks for after the
-    first gradient is ready. A callback that asks for another one comes behind it.
+    DDP's reducer ends its work in a callback at the end of backward, which it asks for after the
+    first gradient is ready; FSDP1 puts gradients in place in one. A callback that asks for
+    another one comes behind it.
 
     Returns:
         whether that is possible; False if not, and nothing is run then.

@@ -1,7 +1,7 @@
 """Rows of all sites, in blocks on each device, and the logs of amax and of bad values per step.
 
 Nothing is read back to the host until a flush: the end of a step copies each block's amax
-column, and its count of infinities and NaNs, into the next column of its logs, on the device. A
+column, and its count of infinities and NaNs, into the next line of its logs, on the device. A
 site costs 4.5 KB for its row and 16 bytes per step of the logs, whatever the size of its
 tensors; a gradient under a loss scale another 4.5 KB.
 """
@@ -10,27 +10,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from precscope.kernels.launching import is_capturing
 from precscope.kernels.row import AMAX, INFINITIES, NANS, ROW_SLOTS
 from precscope.monitor.unscaling import add_unscaled
 
-BLOCK_ROWS = 32
+SMALLEST_BLOCK = 32
+LARGEST_BLOCK = 1024
 
 
 @dataclass(slots=True)
 class Block:
-    """Rows of up to 32 sites on one device.
+    """Rows of several sites on one device.
 
     Attributes:
-        rows: ``(32, 562)`` int64, the kernels' accumulators.
-        amax_log: ``(32, steps)`` float64, amax of each row in each step since the last flush.
-        bad_log: ``(32, steps)`` int64, infinities and NaNs up to the end of each step.
-        window_amax: ``(32,)`` float64, amax of the steps already logged.
+        rows: ``(n, 562)`` int64, the kernels' accumulators.
+        amax_log: ``(steps, n)`` float64, amax of each row in each step since the last flush.
+        bad_log: ``(steps, n)`` int64, infinities and NaNs up to the end of each step.
+        window_amax: ``(n,)`` float64, amax of the steps already logged.
         gradients: whether these are gradients, which a loss scale multiplies.
         sites: site index of each used row.
-        unscaled: ``(32, 562)``, the rows of the steps before at their true scale; None until a
+        unscaled: ``(n, 562)``, the rows of the steps before at their true scale; None until a
             loss scale is seen.
+        amax: the amax column of ``rows``, as float64, in place.
+        infinities: the column of ``window``, in place.
+        nans: likewise.
+        logs: a view of each line of the two logs: to index takes longer than to copy.
     """
 
     rows: torch.Tensor
@@ -40,11 +48,18 @@ class Block:
     gradients: bool
     sites: list[int] = field(default_factory=list)
     unscaled: torch.Tensor | None = None
+    amax: torch.Tensor = field(init=False)
+    infinities: torch.Tensor = field(init=False)
+    nans: torch.Tensor = field(init=False)
+    logs: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False)
 
-    @property
-    def amax(self) -> torch.Tensor:
-        """The amax column of the rows, as float64, in place."""
-        return self.rows.view(torch.float64)[:, AMAX]
+    def __post_init__(self) -> None:
+        self.amax = self.rows.view(torch.float64)[:, AMAX]
+        self.logs = [(self.amax_log[i], self.bad_log[i]) for i in range(len(self.amax_log))]
+        self._look_at_window()
+
+    def _look_at_window(self) -> None:
+        self.infinities, self.nans = self.window[:, INFINITIES], self.window[:, NANS]
 
     @property
     def window(self) -> torch.Tensor:
@@ -52,20 +67,23 @@ class Block:
         return self.rows if self.unscaled is None else self.unscaled
 
     def end_step(self, slot: int, scale: torch.Tensor | float | None) -> None:
-        """Log this step's amax and bad values in column ``slot``; take ``scale`` off gradients."""
+        """Log this step's amax and bad values in line ``slot``; take ``scale`` off gradients."""
+        amax_line, bad_line = self.logs[slot]
         if self.gradients and (scale is not None or self.unscaled is not None):
-            if self.unscaled is None:
-                self.unscaled = torch.zeros_like(self.rows)
-            factor = 1.0 if scale is None else scale
-            self.amax_log[:, slot] = add_unscaled(self.unscaled, self.rows, factor)
-            self.rows.zero_()
+            amax_line.copy_(self._take_off(1.0 if scale is None else scale))
         else:
-            amax = self.amax
-            self.amax_log[:, slot] = amax
-            torch.maximum(self.window_amax, amax, out=self.window_amax)
-            amax.zero_()
-        window = self.window
-        torch.add(window[:, INFINITIES], window[:, NANS], out=self.bad_log[:, slot])
+            amax_line.copy_(self.amax)
+            torch.maximum(self.window_amax, self.amax, out=self.window_amax)
+            self.amax.zero_()
+        torch.add(self.infinities, self.nans, out=bad_line)
+
+    def _take_off(self, scale: torch.Tensor | float) -> torch.Tensor:
+        if self.unscaled is None:
+            self.unscaled = torch.zeros_like(self.rows)
+            self._look_at_window()
+        amax = add_unscaled(self.unscaled, self.rows, scale)
+        self.rows.zero_()
+        return amax
 
     def take(self, steps: int) -> TakenBlock:
         """Copy the used rows and logs to the host and empty them."""
@@ -73,9 +91,9 @@ class Block:
             torch.maximum(self.window_amax, self.amax, out=self.amax)
         used = len(self.sites)
         taken = TakenBlock(
-            self.window[:used].to("cpu", copy=True),
-            self.amax_log[:used, :steps].to("cpu", copy=True),
-            self.bad_log[:used, :steps].to("cpu", copy=True),
+            self.window[:used].to("cpu", copy=True).numpy(),
+            self.amax_log[:steps, :used].to("cpu", copy=True).numpy().T,
+            self.bad_log[:steps, :used].to("cpu", copy=True).numpy().T,
             tuple(self.sites),
         )
         for tensor in (self.window, self.amax_log, self.bad_log, self.window_amax):
@@ -101,19 +119,24 @@ class RowStore:
     def new_row(self, site: int, device: torch.device, gradient: bool) -> torch.Tensor:
         """An empty row for a site, shape ``(562,)``, on ``device``."""
         block = self._open.get((device, gradient))
-        if block is None or len(block.sites) == BLOCK_ROWS:
+        if block is None or len(block.sites) == len(block.rows):
             block = self._new_block(device, gradient)
         block.sites.append(site)
         return block.rows[len(block.sites) - 1]
 
     def _new_block(self, device: torch.device, gradient: bool) -> Block:
+        # As large as all before it: few operations at the end of a step, at most half of it empty.
+        used = sum(len(b.rows) for b in self.blocks if b.gradients == gradient)
+        size = min(max(used, SMALLEST_BLOCK), LARGEST_BLOCK)
+        if is_capturing():
+            raise RuntimeError("a CUDA graph is captured: its memory cannot hold what is counted")
         # Hooks may run inside inference mode, whose tensors could not be updated outside of it.
         with torch.inference_mode(False):
-            rows = torch.zeros((BLOCK_ROWS, ROW_SLOTS), dtype=torch.int64, device=device)
-            log = torch.zeros((BLOCK_ROWS, self.log_steps), dtype=torch.float64, device=device)
-            bad = torch.zeros((BLOCK_ROWS, self.log_steps), dtype=torch.int64, device=device)
-            window = torch.zeros(BLOCK_ROWS, dtype=torch.float64, device=device)
-        block = Block(rows, log, bad, window, gradient)
+            rows = torch.zeros((size, ROW_SLOTS), dtype=torch.int64, device=device)
+            log = torch.zeros((self.log_steps, size), dtype=torch.float64, device=device)
+            bad = torch.zeros((self.log_steps, size), dtype=torch.int64, device=device)
+            window = torch.zeros(size, dtype=torch.float64, device=device)
+            block = Block(rows, log, bad, window, gradient)
         self._open[(device, gradient)] = block
         self.blocks.append(block)
         return block
@@ -124,10 +147,10 @@ class RowStore:
         return any(bool((block.amax > 0).any()) for block in self.blocks)
 
     def end_step(self, slot: int, scale: torch.Tensor | float | None = None) -> None:
-        """Log every row's step in column ``slot`` and start the next step.
+        """Log every row's step in line ``slot`` and start the next step.
 
         Args:
-            slot: column of the logs.
+            slot: line of the logs.
             scale: factor that the gradients of this step carry, None for none.
         """
         for block in self.blocks:
@@ -143,16 +166,19 @@ class RowStore:
         """Copy all rows to the host and empty them: one transfer per block and log.
 
         Args:
-            steps: columns of the logs in use.
+            steps: lines of the logs in use.
         """
         return [block.take(steps) for block in self.blocks]
 
 
 @dataclass(frozen=True, slots=True)
 class TakenBlock:
-    """Host copies of a block's used rows ``(n, 562)`` and logs ``(n, steps)``, and their sites."""
+    """Host copies of a block's used rows ``(n, 562)`` and logs ``(n, steps)``, and their sites.
 
-    rows: torch.Tensor
-    amax_log: torch.Tensor
-    bad_log: torch.Tensor
+    Arrays, because to look at them is then no read of a tensor, which waits for a device.
+    """
+
+    rows: npt.NDArray[np.int64]
+    amax_log: npt.NDArray[np.float64]
+    bad_log: npt.NDArray[np.int64]
     sites: tuple[int, ...]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from precscope import kernels
 from precscope.facts import GRADIENT_KINDS, Site, SiteKind
+from precscope.kernels import Observer
 from precscope.monitor.rows import RowStore
 from precscope.monitor.sink import Sink
 
 
 @dataclass(slots=True)
 class Entry:
-    """A site with the row that its statistics go to."""
+    """A site with the row that its statistics go to.
+
+    Attributes:
+        index: its number in the sink.
+        site: the place.
+        device: where its tensors were met last.
+        row: the row there.
+        observe: adds a tensor to it.
+    """
 
     index: int
     site: Site
-    row: torch.Tensor
     device: torch.device
+    row: torch.Tensor
+    observe: Observer
 
 
 class SiteBook:
@@ -37,43 +47,32 @@ class SiteBook:
         self._sink = sink
         self._rows = rows
         self._autocast_dtypes = autocast_dtypes
+        self._by_key: dict[tuple[str, SiteKind], Entry] = {}
         self.entries: list[Entry] = []
-        self.by_key: dict[tuple[str, SiteKind], Entry] = {}
 
-    def row(
-        self,
-        name: str,
-        kind: SiteKind,
-        tensor: torch.Tensor,
-        module_type: str,
-        shape: tuple[int, ...] | None = None,
-    ) -> torch.Tensor:
-        """The row for a place, opened from ``tensor`` on the first call.
-
-        ``shape`` is that of the whole, where ``tensor`` is this process's shard of it.
+    def entry(
+        self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str, whole: torch.Tensor
+    ) -> Entry:
+        """The entry for a place, opened from ``tensor``, this process's shard of ``whole``.
 
         A module that moves to another device gets a row there; its site stays the same.
         """
-        found = self.by_key.get((name, kind))
+        found = self._by_key.get((name, kind))
         if found is None:
-            found = self._open(name, kind, tensor, module_type, shape)
+            found = self._open(name, kind, tensor, module_type, whole)
         elif found.device != tensor.device:
             found.device = tensor.device
             found.row = self._rows.new_row(found.index, tensor.device, kind in GRADIENT_KINDS)
-        return found.row
+            found.observe = kernels.observer(found.row)
+        return found
 
     def _open(
-        self,
-        name: str,
-        kind: SiteKind,
-        tensor: torch.Tensor,
-        module_type: str,
-        shape: tuple[int, ...] | None,
+        self, name: str, kind: SiteKind, tensor: torch.Tensor, module_type: str, whole: torch.Tensor
     ) -> Entry:
         site = Site(
             name=name,
             kind=kind,
-            shape=tuple(tensor.shape) if shape is None else shape,
+            shape=tuple(whole.shape),
             dtype=dtype_name(tensor.dtype),
             autocast_dtype=self._autocast_dtypes.get((name, kind)),
             module_type=module_type,
@@ -81,10 +80,38 @@ class SiteBook:
         )
         index = self._sink.add_site(site)
         row = self._rows.new_row(index, tensor.device, kind in GRADIENT_KINDS)
-        entry = Entry(index, site, row, tensor.device)
+        entry = Entry(index, site, tensor.device, row, kernels.observer(row))
         self.entries.append(entry)
-        self.by_key[(name, kind)] = entry
+        self._by_key[(name, kind)] = entry
         return entry
+
+
+class Counter:
+    """Counts what is met at one place; looks its entry up once, and when the device changes."""
+
+    __slots__ = ("_book", "_entry", "_kind", "_module_type", "name")
+
+    def __init__(self, book: SiteBook, name: str, kind: SiteKind, module_type: str) -> None:
+        self.name = name
+        self._book = book
+        self._kind = kind
+        self._module_type = module_type
+        self._entry: Entry | None = None
+
+    def entry(self, tensor: torch.Tensor, whole: torch.Tensor) -> Entry:
+        """The entry for ``tensor``, this process's shard of ``whole``."""
+        entry = self._entry
+        if entry is None or entry.device != tensor.device:
+            entry = self._book.entry(self.name, self._kind, tensor, self._module_type, whole)
+            self._entry = entry
+        return entry
+
+    def add(self, tensor: torch.Tensor, whole: torch.Tensor) -> None:
+        """Count ``tensor``, this process's shard of ``whole``."""
+        entry = self._entry
+        if entry is None or entry.device != tensor.device:
+            entry = self.entry(tensor, whole)
+        entry.observe(tensor)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -96,6 +123,3 @@ def output_name(module_name: str, position: int) -> str:
     """Name of the tensor at ``position`` of a module's output: ``"lstm"``, then ``"lstm[1]"``."""
     base = module_name or "(root)"
     return base if position == 0 else f"{base}[{position}]"
-
-
-Observe = Callable[[torch.Tensor, torch.Tensor], None]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from precscope.kernels.launching import is_capturing
 from precscope.monitor.compiled import compiled_code_exists
 from precscope.monitor.ledger import Ledger
 from precscope.monitor.loss_scale import LossScale, Scale, calling_scaler
@@ -22,6 +23,7 @@ COMPILED_BEFORE = (
     "precscope sees no activation: the model was compiled before watching began. Call "
     "precscope.watch before the first call of the compiled model"
 )
+CAPTURED = "captured in a CUDA graph: its replays run no hook, and are not observed"
 NO_SCALER = "scaled by a GradScaler that was not known yet: pass scaler= to watch"
 
 
@@ -71,10 +73,18 @@ class Steps:
 
     def pass_begins(self, inputs: Any) -> None:
         """A training pass begins with these arguments; never raises."""
+        if is_capturing():
+            self._look_away()
+            return
         try:
             self._begin_pass(inputs)
         except Exception:  # noqa: BLE001 - an observer must not stop the user's program
             self._parts.guard.failed("start of a forward pass")
+
+    def _look_away(self) -> None:
+        """Nothing runs while a graph is captured, and what is read back would spoil it."""
+        self._state.active = False
+        self._parts.modules.skipped[("a training pass", CAPTURED)] += 1
 
     def _begin_pass(self, inputs: Any) -> None:
         if not self._optimizers:
@@ -92,7 +102,7 @@ class Steps:
 
     def update_begins(self, *_: object) -> None:
         """An optimizer is about to step; never raises."""
-        if not self._state.active:
+        if not self._state.active or is_capturing():
             return
         try:
             self._look_before_update()
@@ -140,6 +150,8 @@ class Steps:
 
     def update_ended(self, optimizer: Optimizer, *_: object) -> None:
         """An optimizer has stepped."""
+        if is_capturing():
+            return
         # A fused optimizer runs its hooks on a skipped step too, and is told of it by a tensor.
         found_inf = getattr(optimizer, "found_inf", None)
         if self._rounds.stepped(id(optimizer)):

@@ -62,11 +62,18 @@ def _is_wrapper(tensor: torch.Tensor) -> bool:
 
 
 def local_values(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's shard of a distributed tensor; any other tensor itself."""
+    """This process's shard of a distributed tensor; any other tensor itself.
+
+    What a functional collective returns is waited for, as its first use would do.
+    """
     if type(tensor) in PLAIN:
         return tensor
     local = getattr(tensor, "_local_tensor", None)
-    return local if isinstance(local, torch.Tensor) else tensor
+    values = local if isinstance(local, torch.Tensor) else tensor
+    if type(values) in PLAIN or not hasattr(values, "trigger_wait"):
+        return values
+    waited: torch.Tensor = values.trigger_wait()
+    return waited
 
 
 def strided_values(gradient: torch.Tensor) -> torch.Tensor | None:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from precscope.facts import GRADIENT_KINDS, Site, StepRecord, Window
-from precscope.kernels.row import OBSERVATIONS, to_histogram
+from precscope.kernels.row import OBSERVATIONS, histogram_of
 from precscope.monitor.marks import INPUT, EndedStep
 from precscope.monitor.rows import TakenBlock
 
@@ -50,7 +52,7 @@ def windows(
         for site, row in zip(block.sites, block.rows, strict=True):
             observations = int(row[OBSERVATIONS])
             if observations and site != INPUT:
-                yield site, Window(first_step, last_step, observations, to_histogram(row))
+                yield site, Window(first_step, last_step, observations, histogram_of(row))
 
 
 def step_records(
@@ -62,16 +64,16 @@ def step_records(
     for column, (step, loss, log2_scale, _) in enumerate(pending):
         largest, owner = 0.0, None
         if owners:
-            value, index = amax[:, column].max(0)
-            largest = float(value)
-            owner = owners[int(index)] if largest > 0.0 else None
+            index = int(amax[:, column].argmax())
+            largest = float(amax[index, column])
+            owner = owners[index] if largest > 0.0 else None
         records.append(StepRecord(step, loss, largest, owner, log2_scale))
     return records
 
 
 def _gradient_amax(
     taken: list[TakenBlock], sites: dict[int, Site]
-) -> tuple[torch.Tensor, list[int]]:
+) -> tuple[npt.NDArray[np.float64], list[int]]:
     """Logs of the gradient sites that FP16 autocast stores in half, ``(sites, steps)``."""
     logs, owners = [], []
     for block in taken:
@@ -82,4 +84,4 @@ def _gradient_amax(
             if fact.kind in GRADIENT_KINDS and fact.autocast_dtype != "float32":
                 logs.append(log)
                 owners.append(site)
-    return (torch.stack(logs) if logs else torch.empty(0)), owners
+    return (np.stack(logs) if logs else np.empty((0, 0))), owners

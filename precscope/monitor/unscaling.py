@@ -25,13 +25,20 @@ def add_unscaled(
     Returns:
         the true amax of each of ``rows``, ``(n,)`` float64.
     """
-    factor = torch.as_tensor(scale, dtype=torch.float64, device=rows.device)
+    factor = _on_device(scale, rows.device)
     shifted = torch.arange(BINS, device=rows.device) - factor.log2().round().long()
     shifted = shifted.clamp(0, BINS - 1)
     total[:, :AMAX] += rows[:, :AMAX]
     total[:, COUNTS:POWERS].index_add_(1, shifted, rows[:, COUNTS:POWERS])
     total[:, POWERS:ROW_SLOTS].index_add_(1, shifted, rows[:, POWERS:ROW_SLOTS])
     return _add_sums(total.view(torch.float64), rows.view(torch.float64), factor)
+
+
+def _on_device(scale: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+    """The scale as a float64 of the device: a number is filled in there, a copy would wait."""
+    if isinstance(scale, torch.Tensor):
+        return scale.to(device, torch.float64, non_blocking=True)
+    return torch.full((), scale, dtype=torch.float64, device=device)
 
 
 def _add_sums(total: torch.Tensor, rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ against its floor at a large safe scale, never against zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -102,23 +102,28 @@ def _one_batch(
 ) -> None:
     with random_streams_kept():
         loss_of(batch).backward()
-    exact = _take_gradients(model)
+    parameters = dict(model.named_parameters())
+    exact = {name: g.double() for name, g in _take_gradients(parameters).items()}
     for name, square in zip(exact, _sums_of_squares(list(exact.values())), strict=True):
         errors.squares[name] = errors.squares.get(name, 0.0) + square
     with half_stored(model, keep):
         with half_on_cpu(), torch.autocast(device_type, dtype=torch.float16):
-            loss = loss_of(batch)
+            loss = loss_of(batch).float()
         for k in scales:
+            # What a backward of ``loss * 2^k`` begins with, without the product.
+            seed = torch.full_like(loss, 2.0**k)
             with half_on_cpu():
-                (loss.float() * 2.0**k).backward(retain_graph=k != scales[-1])
-            _add_differences(exact, _take_gradients(model), k, errors)
+                torch.autograd.backward(loss, seed, retain_graph=k != scales[-1])
+            _add_differences(exact, _take_gradients(parameters), k, errors)
 
 
-def _take_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+def _take_gradients(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     taken = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            taken[name] = parameter.grad.to_dense().double()
+    for name, parameter in parameters.items():
+        gradient = parameter.grad
+        if gradient is not None:
+            strided = gradient.layout is torch.strided
+            taken[name] = gradient if strided else gradient.to_dense()
             parameter.grad = None
     return taken
 
@@ -137,7 +142,7 @@ def _add_differences(
 
 
 def _difference(half: torch.Tensor | None, exact: torch.Tensor, log2_scale: int) -> torch.Tensor:
-    """``exact - half / 2^log2_scale``; a gradient that never came is zero."""
+    """``exact - half / 2^log2_scale`` in float64; a gradient that never came is zero."""
     return exact if half is None else torch.sub(exact, half, alpha=2.0**-log2_scale)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from precscope.recipe.loss_scaling import LossScaling
 from precscope.recipe.named import RECIPES
-from precscope.recipe.recipe import LossScaling, Recipe
+from precscope.recipe.recipe import Recipe
 
 __all__ = ["RECIPES", "LossScaling", "Recipe"]

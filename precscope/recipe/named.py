@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precscope.recipe.recipe import LossScaling, Recipe
+from precscope.recipe.loss_scaling import LossScaling
+from precscope.recipe.recipe import Recipe
 
 _DYNAMIC = LossScaling(kind="dynamic", log2_initial=16)
 

@@ -1,4 +1,4 @@
-"""Recipe: how to train, as data; its validation and its JSON file."""
+"""Recipe: how to train, as data."""
 
 from __future__ import annotations
 
@@ -11,52 +11,17 @@ from typing import Any, Literal, get_args
 from precscope.errors import UsageError
 from precscope.recipe.checked import check_choice, check_names, check_type, known_fields
 from precscope.recipe.code import recipe_code
+from precscope.recipe.contradictions import contradiction
+from precscope.recipe.loss_scaling import LossScaling
 
 RECIPE_SCHEMA = 1
 """Version of the JSON file; any other is refused."""
-
-ACCUMULATION_BLOCKS = (1, 4, 8, 16)
-"""A scalar accumulator, and the blocks of tensor cores."""
 
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 WeightsDtype = Literal["float32", "float16"]
 Accumulation = Literal["fp32", "fp16"]
 WeightUpdates = Literal["nearest", "stochastic", "kahan"]
 Scaler = Literal["none", "torch", "precscope"]
-ScalingKind = Literal["none", "static", "dynamic"]
-
-
-@dataclass(frozen=True, slots=True)
-class LossScaling:
-    """Multiply the loss by ``2^k`` before backward, the gradients by ``2^-k`` after it.
-
-    Attributes:
-        kind: ``"none"``; ``"static"``: always ``2^log2_initial``, a step whose gradients are not
-            finite is skipped; ``"dynamic"``: such a step also lowers the scale, and clean steps
-            raise it again.
-        log2_initial: k at the first step.
-        growth_interval: clean steps before a dynamic scale doubles.
-        log2_min: floor of a dynamic scale, log2.
-        log2_max: ceiling of a dynamic scale, log2.
-    """
-
-    kind: ScalingKind = "none"
-    log2_initial: int = 0
-    growth_interval: int = 2000
-    log2_min: int = -8
-    log2_max: int = 24
-
-    def __post_init__(self) -> None:
-        check_choice("loss_scaling.kind", self.kind, get_args(ScalingKind))
-        for name in ("log2_initial", "growth_interval", "log2_min", "log2_max"):
-            check_type(f"loss_scaling.{name}", getattr(self, name), int)
-        if self.growth_interval < 1:
-            raise UsageError("loss_scaling.growth_interval must be at least 1 step")
-        if self.kind == "dynamic" and not self.log2_min <= self.log2_initial <= self.log2_max:
-            raise UsageError(
-                f"loss_scaling.log2_initial {self.log2_initial} must lie between log2_min "
-                f"{self.log2_min} and log2_max {self.log2_max}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +49,10 @@ class Recipe:
         weight_updates: how float16 weights without a master copy take an update: rounded to
             ``"nearest"``; ``"stochastic"``: to one of the two neighbours, at random, so that the
             mean is right; ``"kahan"``: to nearest, with what was lost kept in a second float16.
+
+    Raises:
+        UsageError: a field of another type or with an unknown value, or fields that contradict
+            each other; the message says which.
     """
 
     name: str
@@ -108,7 +77,7 @@ class Recipe:
             check_choice(name, getattr(self, name), choices)
         check_names("fp32_modules", self.fp32_modules)
         check_type("accumulation_block", self.accumulation_block, int)
-        if problem := _contradiction(self):
+        if problem := contradiction(self):
             raise UsageError(f"recipe {self.name!r}: {problem}")
 
     @classmethod
@@ -217,31 +186,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scaler": get_args(Scaler),
     "weight_updates": get_args(WeightUpdates),
 }
-
-
-def _contradiction(recipe: Recipe) -> str | None:
-    """What cannot be true at once, None if nothing is wrong."""
-    half_weights = recipe.weights_dtype == "float16"
-    kind = recipe.loss_scaling.kind
-    if half_weights and recipe.compute_dtype != "float16":
-        return "weights_dtype float16 needs compute_dtype float16"
-    if recipe.master_weights and not half_weights:
-        return "master_weights needs weights_dtype float16: float32 weights are their own master"
-    if half_weights and recipe.scaler == "torch":
-        return 'scaler "torch" refuses float16 gradients: set scaler to "precscope"'
-    if recipe.scaler == "torch" and kind != "dynamic":
-        return 'scaler "torch" is always dynamic: set loss_scaling.kind to "dynamic"'
-    if (kind == "none") != (recipe.scaler == "none"):
-        return f'loss_scaling.kind "{kind}" does not go with scaler "{recipe.scaler}"'
-    if recipe.tf32 and recipe.compute_dtype != "float32":
-        return "tf32 needs compute_dtype float32"
-    if recipe.accumulation == "fp16" and recipe.compute_dtype != "float16":
-        return 'accumulation "fp16" needs compute_dtype float16'
-    if recipe.accumulation_block not in ACCUMULATION_BLOCKS:
-        return f"accumulation_block {recipe.accumulation_block} is not one of 1, 4, 8, 16"
-    if recipe.weight_updates != "nearest" and (recipe.master_weights or not half_weights):
-        return f'weight_updates "{recipe.weight_updates}" is for float16 weights without a master'
-    return None
 
 
 def _is_path(text: str) -> bool:

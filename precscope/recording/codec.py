@@ -1,48 +1,23 @@
 """Facts to rows and back. Rows are compact; decoding checks every type and bound.
 
-The octaves of a histogram are one blob: a header ``<hHBB`` (lowest occupied exponent, number
-of bins, bytes per count, bytes per power), then the counts, then the powers, little-endian in
-the narrowest unsigned width that holds them. Decoders raise ValueError, never anything else.
+Decoders raise ValueError, never anything else.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from precscope.facts import (
-    SITE_KINDS,
-    RetentionSums,
-    Site,
-    SiteKind,
-    StepRecord,
-    UpdateWindow,
-    Window,
-)
-from precscope.histogram import (
-    BINS,
-    MAX_EXPONENT,
-    MIN_EXPONENT,
-    Counts,
-    ExponentHistogram,
-    no_counts,
-)
+from precscope.facts import SITE_KINDS, Site, SiteKind, StepRecord, UpdateWindow, Window
+from precscope.histogram import ExponentHistogram, no_counts
 from precscope.recording import values
+from precscope.recording.octaves import MAX_TOTAL, octaves_from_blob, octaves_to_blob
+from precscope.recording.retention import sums_from_blob, sums_to_blob
 from precscope.recording.values import Row, SqlValue
 
-MAX_TOTAL: Final = 1 << 55
-"""Values in one window. 128 such windows still add up in 64 bits."""
 MAX_DIMENSIONS: Final = 64
-MAX_FACTORS: Final = 64
-
-Octaves = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger[Any]]]
-
-_OCTAVES: Final = struct.Struct("<hHBB")
-_SUMS: Final = struct.Struct("<ddddqq")
-_WIDTHS: Final = (1, 2, 4, 8)
 
 
 def site_to_row(site_id: int, site: Site) -> Row:
@@ -88,7 +63,7 @@ def window_to_row(site_id: int, window: Window) -> Row:
     steps = (int(window.first_step), int(window.last_step), int(window.observations))
     apart = (int(h.zeros), int(h.infinities), int(h.nans))
     sums = (float(h.amax), float(h.sum_abs), float(h.sum_squares))
-    return (site_id, *steps, *apart, *sums, _octaves_to_blob(h.counts, h.powers))
+    return (site_id, *steps, *apart, *sums, octaves_to_blob(h.counts, h.powers))
 
 
 def window_from_row(row: Row) -> Window:
@@ -105,7 +80,7 @@ def check_window_row(row: Row) -> tuple[int, int, int]:
     values.magnitude(amax)
     values.non_negative(sum_abs)
     values.non_negative(sum_squares)
-    _stored(blob)
+    octaves_from_blob(blob)
     return (*_steps(first, last), values.integer(observations))
 
 
@@ -113,7 +88,7 @@ def histogram_from_rows(rows: Sequence[Row]) -> ExponentHistogram:
     """The values of all windows together. The rows were checked."""
     counts, powers = no_counts(), no_counts()
     for row in rows:
-        low, some, exact = _stored(row[-1])
+        low, some, exact = octaves_from_blob(row[-1])
         counts[low : low + len(some)] += some.astype(np.int64)
         powers[low : low + len(exact)] += exact.astype(np.int64)
     zeros, infinities, nans, amaxes, sums, squares = (
@@ -138,43 +113,6 @@ def _total(parts: Sequence[SqlValue]) -> int:
 def _steps(first: SqlValue, last: SqlValue) -> tuple[int, int]:
     first_step = values.integer(first)
     return first_step, values.integer(last, first_step)
-
-
-def _octaves_to_blob(counts: Counts, powers: Counts) -> bytes:
-    occupied = np.flatnonzero(counts)
-    if not occupied.size:
-        return _OCTAVES.pack(0, 0, 1, 1)
-    low, high = int(occupied[0]), int(occupied[-1]) + 1
-    packed = [_narrow(octaves[low:high]) for octaves in (counts, powers)]
-    widths = [octaves.dtype.itemsize for octaves in packed]
-    header = _OCTAVES.pack(low + MIN_EXPONENT, high - low, *widths)
-    return header + b"".join(octaves.tobytes() for octaves in packed)
-
-
-def _narrow(octaves: Counts) -> Octaves:
-    if int(octaves.min()) < 0:
-        raise ValueError("a count is negative")
-    peak = int(octaves.max())
-    return octaves.astype(f"<u{next(width for width in _WIDTHS if peak < 1 << 8 * width)}")
-
-
-def _stored(blob: SqlValue) -> tuple[int, Octaves, Octaves]:
-    """Place of the lowest octave, counts and powers from there on, in the width of the file."""
-    if type(blob) is not bytes or len(blob) < _OCTAVES.size:
-        raise ValueError("expected a histogram")
-    exponent, bins, *widths = _OCTAVES.unpack_from(blob)
-    low = exponent - MIN_EXPONENT
-    if not 0 <= low <= low + bins <= BINS or not set(widths) <= set(_WIDTHS):
-        raise ValueError(f"a histogram leaves the exponents {MIN_EXPONENT} to {MAX_EXPONENT}")
-    if len(blob) != _OCTAVES.size + bins * sum(widths):
-        raise ValueError("a histogram has the wrong length")
-    start = _OCTAVES.size
-    counts: Octaves = np.frombuffer(blob, f"<u{widths[0]}", bins, start)
-    powers: Octaves = np.frombuffer(blob, f"<u{widths[1]}", bins, start + bins * widths[0])
-    # In float64, where nothing wraps around: a count may have any 64 bits.
-    if float(counts.sum(dtype=np.float64)) > MAX_TOTAL or bool((powers > counts).any()):
-        raise ValueError("a histogram has impossible counts")
-    return low, counts, powers
 
 
 def step_to_row(record: StepRecord) -> Row:
@@ -208,14 +146,14 @@ def update_to_row(update: UpdateWindow) -> Row:
         *(int(update.first_step), int(update.last_step), int(update.steps), int(update.sampled)),
         values.real_to_sql(update.learning_rate),
         *(int(update.below_2_24), int(update.ratio_above_2048)),
-        _sums_to_blob(update.single, update.accumulated),
+        sums_to_blob(update.single, update.accumulated),
     )
 
 
 def update_from_row(row: Row) -> UpdateWindow:
     """The inverse of ``update_to_row``."""
     parameter, first, last, steps, sampled, learning_rate, below, above, blob = row
-    single, accumulated = _sums_from_blob(blob)
+    single, accumulated = sums_from_blob(blob)
     first_step, last_step = _steps(first, last)
     return UpdateWindow(
         parameter=values.text(parameter),
@@ -229,39 +167,3 @@ def update_from_row(row: Row) -> UpdateWindow:
         single=single,
         accumulated=accumulated,
     )
-
-
-def _sums_to_blob(single: Sequence[RetentionSums], accumulated: RetentionSums | None) -> bytes:
-    entries = [*single] if accumulated is None else [*single, accumulated]
-    header = struct.pack("<BB", len(single), accumulated is not None)
-    return header + b"".join(_sums_to_bytes(entry) for entry in entries)
-
-
-def _sums_to_bytes(sums: RetentionSums) -> bytes:
-    return _SUMS.pack(
-        sums.update_factor,
-        sums.dot,
-        sums.update_squares,
-        sums.noise_squares,
-        int(sums.lost),
-        int(sums.nonzero),
-    )
-
-
-def _sums_from_blob(blob: SqlValue) -> tuple[tuple[RetentionSums, ...], RetentionSums | None]:
-    if type(blob) is not bytes or len(blob) < 2:
-        raise ValueError("expected retention sums")
-    singles, accumulated = blob[0], blob[1]
-    entries = singles + accumulated
-    if singles > MAX_FACTORS or accumulated > 1 or len(blob) != 2 + entries * _SUMS.size:
-        raise ValueError("retention sums have the wrong length")
-    sums = tuple(_sums(*fields) for fields in _SUMS.iter_unpack(blob[2:]))
-    return (sums[:-1], sums[-1]) if accumulated else (sums, None)
-
-
-def _sums(
-    factor: float, dot: float, squares: float, noise: float, lost: int, nonzero: int
-) -> RetentionSums:
-    values.finite(factor)
-    values.integer(lost, 0, values.integer(nonzero))
-    return RetentionSums(factor, dot, squares, noise, lost, nonzero)

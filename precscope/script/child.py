@@ -19,7 +19,7 @@ from precscope.script.hooks import Hooks
 from precscope.script.job import Events, Job
 from precscope.script.observation import Observation
 from precscope.script.rerun import Rerun
-from precscope.script.seeds import seed_everything, shift_seeds
+from precscope.script.seeds import OwnSeeds, seed_everything
 from precscope.script.target import Script, folder_of, run_as_main
 from precscope.script.traces import hide_our_frames
 
@@ -39,8 +39,9 @@ def main(job_path: str, loaded: frozenset[str]) -> None:
     _forget_shadowed(job.script, loaded)
     if job.seed is not None:
         seed_everything(job.seed)
-    if job.seed_shift:
-        shift_seeds(job.seed_shift)
+    if isinstance(listener, Rerun) and job.seed is not None:
+        listener.seeds = OwnSeeds(job.seed, job.seed_shift)
+        listener.seeds.listen()
     if not job.keep_compile:
         torch.compiler.set_stance("force_eager")
     # Of our one global hook; it finds models, and does nothing while a graph is traced.

@@ -30,6 +30,9 @@ WINDOW_STEPS = 64
 leaves all but these."""
 
 
+NO_SEED = "the script has seeded torch with nothing when its first model is called"
+
+
 class Observation:
     """Listens to a script and records it; see ``hooks.Listener``.
 
@@ -49,6 +52,7 @@ class Observation:
         self._loss: torch.Tensor | None = None
         self._closed = False
         self._clock = StepClock()
+        self._untouched_seed = torch.initial_seed()
 
     def found(self, root: Root) -> None:
         """Attach a monitor to a new model."""
@@ -173,9 +177,15 @@ class Observation:
             rank, world_size = process_rank()
             ranks = {"rank": rank, "world_size": world_size} if world_size > 1 else {}
             writer = RecordingWriter(job.recording, {"title": job.script.name, **ranks})
-            writer.put_document(
-                "environment", environment(root.device, torch.initial_seed(), job.command)
-            )
+            writer.put_document("environment", self._environment(root))
             writer.put_document("script", {"mixed": None})
             self._shared = SharedRecording(writer)
         return self._shared
+
+    def _environment(self, root: Root) -> dict[str, Any]:
+        """Where the script runs; its seed is the one that it has set itself, None for none."""
+        seed = torch.initial_seed()
+        facts = environment(root.device, seed, self._job.command)
+        if seed != self._untouched_seed:
+            return facts
+        return {**facts, "seed": None, "seed_reason": NO_SEED}

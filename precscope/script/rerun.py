@@ -25,6 +25,7 @@ from precscope.script.half_weights import HalfWeights
 from precscope.script.hooks import NewArguments
 from precscope.script.job import Events, Job
 from precscope.script.scaling import ScriptScaling
+from precscope.script.seeds import OwnSeeds
 from precscope.script.stop import StopRule
 from precscope.training.batch_statistics import BatchStatistics
 from precscope.training.fp32_modules import Fp32Modules, with_submodules
@@ -41,10 +42,14 @@ class Rerun:
         job: with the recipe.
         events: told of the loss of every step.
         discovery: knows the models and their optimizers.
+
+    Attributes:
+        seeds: those that the script sets itself, where somebody listens to that.
     """
 
     def __init__(self, job: Job, events: Events, discovery: Discovery) -> None:
         assert job.recipe is not None
+        self.seeds: OwnSeeds | None = None
         self._recipe: Recipe = job.recipe
         self._events = events
         self._discovery = discovery
@@ -148,6 +153,8 @@ class Rerun:
         self._stack.close()
         if self._rule.leader_steps:
             self._events.tell("measured", **self._footprint.document())
+            if self.seeds is not None:
+                self._events.tell("seeds", own=self.seeds.first)
 
     def save_at_signal(self) -> None:
         """Every event is in its file already."""

@@ -19,7 +19,8 @@ from precscope.timing.profiling import Profiled
 from precscope.timing.spans import ModuleTime, StepTimes
 from precscope.timing.steps import Block, spread
 
-ARITHMETIC = {"float16": "fp16", "bfloat16": "bf16"}
+RATES = ("achieved_tflops", "mfu_percent", "mfu_at_clock_percent")
+"""Of each recipe; the table of recipes shows them beside each other."""
 
 
 def timing_document(found: Measurement, subject: str, arithmetic: str) -> dict[str, Any]:
@@ -131,11 +132,14 @@ def recipe_entry(found: Measurement, name: str) -> dict[str, Any]:
     profiled = found.profiled.get(name)
     times = class_times_ms(profiled) if profiled else {}
     kernel_ms = sum(times[k] for k in ("yes", "no", "unknown")) if times else 0.0
+    step_ms = spread(tuple(ms for block in blocks for ms in block.step_ms))
+    rates = rate_entries(found, name, found.arithmetic.get(name, "fp32"), step_ms["median"])
     return {
         "recipe": name,
-        "step_ms": spread(tuple(ms for block in blocks for ms in block.step_ms)),
+        "step_ms": step_ms,
         "blocks_ms": [block.median_ms for block in blocks],
         "sm_clock_mhz": _median(b.sm_clock_mhz for b in blocks if b.sm_clock_mhz is not None),
+        **{key: rates[key] for key in RATES},
         "peak_memory_bytes": found.peak_memory_bytes.get(name),
         "energy_per_step_j": _nvml_median(blocks, "energy_per_step_j"),
         "any_tensor_util_percent": _nvml_median(blocks, "any_tensor_util_percent"),
@@ -205,8 +209,7 @@ def rate_entries(
     found: Measurement, subject: str, arithmetic: str, step_ms: float
 ) -> dict[str, Any]:
     """Achieved rate, and beside the peak of the sheet and that at the measured clock."""
-    keys = ("achieved_tflops", "mfu_percent", "mfu_at_clock_percent", "peak_tflops")
-    entries: dict[str, Any] = dict.fromkeys((*keys, "peak_source"))
+    entries: dict[str, Any] = dict.fromkeys((*RATES, "peak_tflops", "peak_source"))
     if found.flops is None or found.device is None or not found.flops.total:
         return entries
     achieved = achieved_tflops(found.flops.total, step_ms)

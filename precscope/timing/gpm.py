@@ -67,7 +67,7 @@ class Gpm:
         try:
             pynvml.nvmlGpmSampleGet(handle, self._samples[1])
             found = self._subtracted() if self._has_first else None
-        except pynvml.NVMLError as error:
+        except (pynvml.NVMLError, AttributeError) as error:
             raise NvmlUnavailable(why(error)) from None
         self._samples.reverse()
         self._has_first = True

@@ -7,10 +7,12 @@ under the profiler, last, because it leaves its callbacks in the driver.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import torch
 
@@ -27,6 +29,9 @@ from precscope.timing.stepping import Stepper, stepping
 from precscope.timing.steps import Block, Plan, time_block, warm_up
 from precscope.training.sessions import TrainableWorkload
 
+TIME_IS_UP: Final = "the time that was given for the measurement was up"
+HALF: Final = {"float16": "fp16", "bfloat16": "bf16"}
+
 
 @dataclass(slots=True)
 class Measurement:
@@ -41,7 +46,7 @@ class Measurement:
         module_steps: steps of the subject, taken apart.
         module_step_ms: median of those steps: beside ``blocks`` it tells what the marks cost.
         profiled: kernels of each recipe.
-        tf32: whether float32 products of each recipe may use TF32.
+        arithmetic: of the products of each recipe, see ``arithmetic_of``.
         types: class of each module, by name.
         reasons: by what is missing.
     """
@@ -53,7 +58,7 @@ class Measurement:
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
     module_steps: list[StepTimes] = field(default_factory=list)
     profiled: dict[str, Profiled] = field(default_factory=dict)
-    tf32: dict[str, bool] = field(default_factory=dict)
+    arithmetic: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +73,9 @@ def measure(
 ) -> Measurement:
     """Run all passes on a CUDA device.
 
+    The statistics of torch's allocator are reset for each block, ``max_memory_allocated`` among them.
+    After ``plan.limit_s`` no pass is begun any more; what is missing has its reason.
+
     Args:
         workload: what is trained.
         recipes: to time, the baseline first.
@@ -81,17 +89,34 @@ def measure(
         WorkloadError: the model file is at fault.
     """
     found = Measurement(clock=clock_of(device).name)
+    ends_at = time.monotonic() + plan.limit_s
     with torch.cuda.device(device), opened_nvml(device, found.reasons) as nvml:
         found.device = identify(device, nvml)
         found.flops = flops_of(workload, device, seed)
         for _ in range(plan.rounds):
             for recipe in recipes:
-                _time(workload, recipe, device, seed, plan, nvml, found)
+                if _has_time(ends_at, "blocks", found):
+                    _time(workload, recipe, device, seed, plan, nvml, found)
         chosen = next(recipe for recipe in recipes if recipe.name == subject)
-        time_modules(workload, chosen, device, seed, plan, found)
-        for recipe in recipes:
-            _profile(workload, recipe, device, seed, found)
+        if _has_time(ends_at, "modules", found):
+            time_modules(workload, chosen, device, seed, plan, found)
+        # The subject first: its kernels are those that modules are told by.
+        for recipe in sorted(recipes, key=lambda recipe: recipe.name != subject):
+            if _has_time(ends_at, "kernels", found):
+                _profile(workload, recipe, device, seed, found)
     return found
+
+
+def _has_time(ends_at: float, what: str, found: Measurement) -> bool:
+    if time.monotonic() < ends_at:
+        return True
+    found.reasons.setdefault(what, TIME_IS_UP)
+    return False
+
+
+def arithmetic_of(recipe: Recipe) -> str:
+    """What the products of a recipe are computed in: ``fp16``, ``bf16``, ``tf32`` or ``fp32``."""
+    return HALF.get(recipe.compute_dtype, "tf32" if recipe.tf32 else "fp32")
 
 
 def opened_nvml(
@@ -120,13 +145,15 @@ def _time(
     nvml: Nvml | None,
     found: Measurement,
 ) -> None:
+    # The model of the block before hangs on its hooks, and would be counted with this one's.
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     with stepping(workload, recipe, device, seed) as stepper:
         block = time_block(stepper.step, CudaClock(device, 2 * plan.steps), plan, nvml)
     found.blocks.setdefault(recipe.name, []).append(block)
     found.peak_memory_bytes[recipe.name] = torch.cuda.max_memory_allocated(device)
-    found.tf32[recipe.name] = recipe.tf32
+    found.arithmetic[recipe.name] = arithmetic_of(recipe)
 
 
 def time_modules(

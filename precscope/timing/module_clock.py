@@ -19,6 +19,7 @@ from torch import nn
 from torch.compiler import is_compiling
 from torch.utils._pytree import tree_leaves
 
+from precscope.kernels.launching import is_capturing
 from precscope.monitor.hook import Calling
 from precscope.timing.clocks import Clock, Mark
 from precscope.timing.spans import Phase, Span, StepTimes, take_apart
@@ -112,11 +113,13 @@ class ModuleClock:
 
     def close(self) -> None:
         """Wait for the last step, read it, and remove every hook."""
-        self._clock.wait()
-        self.drain()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        try:
+            self._clock.wait()
+            self.drain()
+        finally:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
 
     def __enter__(self) -> ModuleClock:
         return self
@@ -154,7 +157,7 @@ class ModuleClock:
         ]
 
     def _enter(self, name: str, inputs: Any) -> None:
-        if self._step is None or is_compiling() or _capturing():
+        if self._step is None or is_compiling() or is_capturing():
             return
         phase: Phase = "recomputation" if _in_backward() else "forward"
         call = Call(name, phase, None)
@@ -251,7 +254,3 @@ def _in_backward() -> bool:
     """Whether autograd runs: then a forward is that of a checkpoint."""
     task = getattr(torch._C, "_current_graph_task_id", None)
     return task is not None and task() != -1
-
-
-def _capturing() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

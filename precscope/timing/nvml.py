@@ -13,6 +13,7 @@ from typing import Any, Final
 from precscope.timing.reasons import NvmlUnavailable, why
 
 GPU_SCOPE, MODULE_SCOPE = 0, 1
+GPU_PREFIX: Final = "GPU-"
 ON = 1
 
 
@@ -79,11 +80,20 @@ class Nvml:
 
     @property
     def mig(self) -> bool | None:
-        """Whether the device is split into instances; False where it cannot be."""
+        """Whether the device is split into instances, or one of them; False where it cannot be."""
+        if self._is_instance():
+            return True
         modes = self.ask("mig", lambda: self.pynvml.nvmlDeviceGetMigMode(self.handle))
         if modes is None:
             return False if self.reasons["mig"].startswith("not supported") else None
         return bool(modes[0] == ON)
+
+    def _is_instance(self) -> bool:
+        pynvml = self.pynvml
+        try:
+            return bool(pynvml.nvmlDeviceIsMigDeviceHandle(self.handle).value)
+        except (pynvml.NVMLError, AttributeError):
+            return False
 
     @property
     def power_cap_w(self) -> float | None:
@@ -175,7 +185,17 @@ def load_pynvml() -> Any:
 def _handle(pynvml: Any, uuid: str | None) -> Any:
     if uuid is None:
         raise AttributeError("torch gives no UUID for it")
-    return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        # torch hands on the UUID of an instance without saying that it is one.
+        if not uuid.startswith(GPU_PREFIX):
+            raise
+        try:
+            return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid.removeprefix(GPU_PREFIX)}")
+        except pynvml.NVMLError:
+            pass
+        raise
 
 
 ENERGY_WINDOW_S: Final = 3.0

@@ -28,6 +28,7 @@ class Plan:
         steps: timed, at least.
         seconds: of the window, at least.
         rounds: blocks of each recipe, in alternating order.
+        limit_s: no pass is begun after so long.
     """
 
     warm_up_steps: int = 5
@@ -36,6 +37,7 @@ class Plan:
     steps: int = 20
     seconds: float = 4.5
     rounds: int = 2
+    limit_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

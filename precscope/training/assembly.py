@@ -49,7 +49,14 @@ def make_parts(
 def make_scaling(
     recipe: Recipe, names: Mapping[int, str], run_length: int | None, device_type: str
 ) -> GradientScaling:
-    """The loss scale that the recipe asks for."""
+    """The loss scale that the recipe asks for.
+
+    Args:
+        recipe: names the scaler.
+        names: qualified name by ``id`` of each parameter of the optimizers, for the log.
+        run_length: steps of the whole run, None if unknown; only a scale of ours looks at it.
+        device_type: ``"cpu"`` or ``"cuda"``.
+    """
     if recipe.scaler == "torch":
         return TorchScaling(names, recipe.loss_scaling, device_type)
     if recipe.scaler == "precscope":

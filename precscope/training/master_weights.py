@@ -20,7 +20,13 @@ from precscope.training.weight_updates import KeptMaster, WeightUpdates
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MasterPair:
-    """A float16 parameter of the model and the float32 one that the optimizer holds for it."""
+    """A float16 parameter of the model and the float32 one that the optimizer holds for it.
+
+    Attributes:
+        name: qualified name of the parameter.
+        weight: the model's own, float16.
+        master: what the optimizer updates, float32, of the same shape.
+    """
 
     name: str
     weight: nn.Parameter

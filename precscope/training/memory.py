@@ -29,13 +29,17 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 @dataclass(slots=True)
 class SavedTensors:
-    """Storages that forward has saved for backward so far, each counted once."""
+    """Storages that forward has saved for backward so far, each counted once.
+
+    Attributes:
+        storages: bytes of each, by its address.
+    """
 
     storages: dict[int, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Their size."""
+        """Their size together, in bytes."""
         return sum(self.storages.values())
 
 

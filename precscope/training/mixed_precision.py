@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from precscope.errors import UsageError
 from precscope.recipe import Recipe
 from precscope.training.assembly import make_parts, make_scaling, parameter_names
 from precscope.training.batch_statistics import BatchStatistics
@@ -22,21 +21,13 @@ from precscope.training.checks import (
     is_distributed,
 )
 from precscope.training.fp32_modules import Fp32Modules, select_modules, with_submodules
-from precscope.training.optimizer_part import OptimizerPart
+from precscope.training.optimizer_parts import OptimizerParts
 from precscope.training.products import forward_in, products_of
 from precscope.training.scaling import ScaleChange
-from precscope.training.trainer_state import by_optimizer, check_identity, identity, told
-from precscope.workload.optimizers import Optimizers, chosen, named_optimizers
-
-
-class BackwardWatcher(Protocol):
-    """Who measures what backward needs and leaves."""
-
-    def before_backward(self) -> None:
-        """All that forward saves is saved."""
-
-    def after_backward(self) -> None:
-        """The gradients are as backward left them."""
+from precscope.training.trainer_state import check_identity, identity
+from precscope.training.update_cycle import UpdateCycle
+from precscope.training.watcher import BackwardWatcher
+from precscope.workload.optimizers import Optimizers, named_optimizers
 
 
 class MixedPrecision:
@@ -79,7 +70,6 @@ class MixedPrecision:
 
     Attributes:
         recipe: the Recipe in force.
-        skipped_steps: updates skipped so far.
         simulated: whether FP16 arithmetic is simulated, on a CPU: the numbers are meaningful,
             the speed is not.
         watcher: told before and after each backward, None for nobody.
@@ -102,19 +92,25 @@ class MixedPrecision:
         self._model = model
         self._device_type = device_of(model).type
         self.simulated = self.recipe.compute_dtype == "float16" and self._device_type == "cpu"
-        self.skipped_steps = 0
         self.watcher: BackwardWatcher | None = None
         optimizers = named_optimizers(optimizer)
         check_optimizers(optimizers)
         with products_of(self.recipe, self._device_type):
             pass  # a recipe that this device cannot follow is refused here, not in the first step
         kept = select_modules(model, self.recipe.fp32_modules)
-        self._parts = make_parts(model, optimizers, self.recipe, with_submodules(kept), seed)
+        parts = make_parts(model, optimizers, self.recipe, with_submodules(kept), seed)
+        self._parts = OptimizerParts(parts)
         hooked = kept if self.recipe.compute_dtype != "float32" else []
         self._fp32_modules = Fp32Modules(hooked, self._device_type)
         self._statistics = BatchStatistics(model)
-        names = parameter_names(model, self._parts.values())
+        names = parameter_names(model, self._parts.all)
         self._scaling = make_scaling(self.recipe, names, run_length, self._device_type)
+        self._cycle = UpdateCycle(self._parts, self._scaling, self._statistics)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Updates skipped so far."""
+        return self._cycle.skipped_steps
 
     @property
     def log2_scale(self) -> float | None:
@@ -132,13 +128,17 @@ class MixedPrecision:
         return self._scaling.overflowed
 
     def parameters(self, optimizer: str | None = None) -> list[torch.Tensor]:
-        """What the optimizer updates: after ``unscale`` their gradients are the true ones."""
-        return [p for part in self._chosen(optimizer) for p in part.parameters()]
+        """What the optimizer updates: after ``unscale`` their gradients are the true ones.
+
+        Raises:
+            UsageError: an unknown optimizer.
+        """
+        return [p for part in self._parts.chosen(optimizer) for p in part.parameters()]
 
     def weight_bytes(self) -> int:
-        """Size of the model's parameters, with their master copies or Kahan compensations."""
+        """Bytes of the model's parameters, with their master copies or Kahan compensations."""
         own = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        return own + sum(part.extra_bytes() for part in self._parts.values())
+        return own + sum(part.extra_bytes() for part in self._parts.all)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -157,7 +157,7 @@ class MixedPrecision:
         Returns:
             Whether the weights were updated.
         """
-        for part in self._chosen(optimizer):
+        for part in self._parts.chosen(optimizer):
             if not part.backwards:
                 part.clear()
         self.backward(loss, optimizer)
@@ -182,13 +182,13 @@ class MixedPrecision:
                 nothing to train.
         """
         check_scalar(loss)
-        parts = self._chosen(optimizer)
+        parts = self._parts.chosen(optimizer)
         if any(part.has_stepped for part in parts):
             self.end_step()
         if self._sums_in_float32():
             for part in parts:
                 part.make_room()
-        inputs = self._inputs(parts, optimizer)
+        inputs = self._parts.inputs(optimizer)
         if self.watcher is not None:
             self.watcher.before_backward()
         with products_of(self.recipe, self._device_type):
@@ -199,13 +199,14 @@ class MixedPrecision:
             self.watcher.after_backward()
 
     def unscale(self, optimizer: str | None = None) -> None:
-        """Put true gradients, in float32, on ``parameters()``. Once, after the last backward."""
-        for part in self._chosen(optimizer):
-            if part.is_unscaled:
-                raise UsageError("unscale() was called already: update() has to follow")
-            part.take_gradients()
-            self._scaling.unscale(part.optimizer)
-            part.mark_unscaled()
+        """Put true gradients, in float32, on ``parameters()``. Once, after the last backward.
+
+        Gradients that are not finite stay so, and ``update`` skips.
+
+        Raises:
+            UsageError: it was called already since the last ``update``; an unknown optimizer.
+        """
+        self._cycle.unscale(optimizer)
 
     def update(self, optimizer: str | None = None) -> bool:
         """Update the weights, or skip if a gradient is not finite; clear all gradients.
@@ -217,16 +218,7 @@ class MixedPrecision:
             UsageError: the float16 gradients of the model were changed after ``unscale``: the
                 optimizer does not read them.
         """
-        for name, part in self._parts.items():
-            if optimizer in (None, name) and not part.is_unscaled:
-                self.unscale(name)
-        updated = [self._update(part) for part in self._chosen(optimizer)]
-        if not all(updated):
-            self._statistics.restore()
-        self._forget_step()
-        if all(part.has_stepped for part in self._parts.values()):
-            self.end_step()
-        return all(updated)
+        return self._cycle.update(optimizer)
 
     def end_step(self) -> None:
         """End a training step: the loss scale moves by what its updates found.
@@ -237,16 +229,7 @@ class MixedPrecision:
         Raises:
             UsageError: an optimizer has gradients that no ``update`` has used yet.
         """
-        for name, part in self._parts.items():
-            if part.is_under_way:
-                raise UsageError(
-                    f"the step ends before the gradients of optimizer {name!r} were used: call"
-                    f" update(optimizer={name!r}) first"
-                )
-        if any(part.has_stepped for part in self._parts.values()):
-            self._scaling.end_step()
-        for part in self._parts.values():
-            part.has_stepped = False
+        self._cycle.end_step()
 
     def state_dict(self) -> dict[str, Any]:
         """Masters, loss scale, optimizer state and step counts, for ``torch.save``.
@@ -259,18 +242,7 @@ class MixedPrecision:
             UsageError: between ``backward`` and ``update``: gradients are not saved; or when only
                 some of several optimizers were updated, and ``end_step`` was not called.
         """
-        parts = self._parts
-        if any(part.is_under_way for part in parts.values()):
-            raise UsageError("state_dict() between backward() and update(): call it after update()")
-        if any(part.has_stepped for part in parts.values()):
-            raise UsageError("state_dict() in the middle of a step: call end_step() first")
-        return {
-            **self._identity(),
-            "optimizer": told({name: p.optimizer.state_dict() for name, p in parts.items()}),
-            "scaling": self._scaling.state_dict(),
-            "weights": told({name: part.weights_state() for name, part in parts.items()}),
-            "skipped_steps": self.skipped_steps,
-        }
+        return {**self._identity(), **self._cycle.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on, to the bit, as the trainer that gave ``state`` would have.
@@ -281,17 +253,7 @@ class MixedPrecision:
         Raises:
             UsageError: a state of another recipe, model or optimizer, or none at all.
         """
-        values = check_identity(state, self._identity())
-        optimizers = by_optimizer(values["optimizer"], self._parts)
-        weights = by_optimizer(values["weights"], self._parts)
-        for name, part in self._parts.items():
-            part.optimizer.load_state_dict(optimizers[name])
-            if part.masters:
-                part.masters.load_state_dict(weights[name])
-            part.clear()
-        self._scaling.load_state_dict(values["scaling"])
-        self.skipped_steps = values["skipped_steps"]
-        self._forget_step()
+        self._cycle.load_state_dict(check_identity(state, self._identity()))
 
     def close(self) -> None:
         """Give the model its float32 weights back and remove every hook.
@@ -300,7 +262,7 @@ class MixedPrecision:
         """
         self._fp32_modules.remove()
         self._statistics.drop()
-        for part in self._parts.values():
+        for part in self._parts.all:
             part.restore()
 
     def __enter__(self) -> MixedPrecision:
@@ -314,41 +276,11 @@ class MixedPrecision:
     ) -> None:
         self.close()
 
-    def _chosen(self, optimizer: str | None) -> list[OptimizerPart]:
-        return chosen(self._parts, optimizer)
-
-    def _inputs(
-        self, parts: list[OptimizerPart], optimizer: str | None
-    ) -> list[torch.Tensor] | None:
-        """What backward is to reach; None for everything, where nothing is left out."""
-        if len(parts) == len(self._parts):
-            return None
-        leaves = [leaf for part in parts for leaf in part.leaves()]
-        if not leaves:
-            raise UsageError(f"no parameter of optimizer {optimizer!r} needs a gradient")
-        return leaves
-
-    def _update(self, part: OptimizerPart) -> bool:
-        part.check_untouched()
-        updated = self._scaling.step(part.optimizer)
-        if updated:
-            part.publish()
-        else:
-            self.skipped_steps += 1
-        part.clear()
-        part.has_stepped = True
-        return updated
-
     def _sums_in_float32(self) -> bool:
         # DDP reduces what it finds on the weights when the last micro-batch is done: all of it
         # has to be there.
         return self.recipe.accumulation == "fp32" and not is_distributed()
 
     def _identity(self) -> dict[str, Any]:
-        names = parameter_names(self._model, self._parts.values())
-        return identity(self.recipe, self._parts, names)
-
-    def _forget_step(self) -> None:
-        self._statistics.drop()
-        # Inside an autocast region of the user's own, casts of the old weights are still cached.
-        torch.clear_autocast_cache()
+        names = parameter_names(self._model, self._parts.all)
+        return identity(self.recipe, self._parts.by_name, names)

@@ -31,8 +31,8 @@ def products_of(recipe: Recipe, device_type: str) -> AbstractContextManager[None
         return cuda_precision(**float32_products(recipe.tf32))
     if recipe.accumulation == "fp16":
         return cuda_precision(**half_accumulation())
-    is_paper = recipe.weights_dtype == "float16"
-    return cuda_precision(**float32_accumulation()) if is_paper else nullcontext()
+    is_half = recipe.compute_dtype == "float16"
+    return cuda_precision(**float32_accumulation()) if is_half else nullcontext()
 
 
 @contextmanager

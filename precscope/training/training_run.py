@@ -20,7 +20,13 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Wall-clock time of a training step, fetching the batch excluded, in milliseconds."""
+    """Wall-clock time of a training step, fetching the batch excluded.
+
+    Attributes:
+        median_ms: median over the steps after warm-up, in milliseconds.
+        p10_ms: first decile, in milliseconds.
+        p90_ms: last decile, in milliseconds.
+    """
 
     median_ms: float
     p10_ms: float
@@ -110,7 +116,7 @@ class TrainingRun:
 
 
 def json_number(value: float) -> float | str:
-    """The number, or its name where JSON has none."""
+    """The number; ``"NaN"``, ``"Infinity"`` or ``"-Infinity"`` where JSON has none."""
     if math.isfinite(value):
         return value
     if math.isnan(value):

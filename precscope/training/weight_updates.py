@@ -164,7 +164,13 @@ class KahanUpdates:
 
 
 def weight_updates(recipe: Recipe, device: torch.device, seed: int) -> WeightUpdates:
-    """The way that a recipe with float16 weights asks for."""
+    """The way that a recipe with float16 weights asks for.
+
+    Args:
+        recipe: one with float16 weights.
+        device: of the weights.
+        seed: of stochastic rounding, which draws from a generator of its own on the device.
+    """
     if recipe.master_weights:
         return KeptMaster()
     if recipe.weight_updates == "stochastic":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precscope.workload.checks import check_batches_repeat, check_first_loss
+from precscope.workload.checks import check_batches_repeat, check_evaluation, check_first_loss
 from precscope.workload.loading import load_workload
 from precscope.workload.session import Session
 from precscope.workload.source import is_model_file, missing_names
@@ -14,6 +14,7 @@ __all__ = [
     "SteppingSession",
     "Workload",
     "check_batches_repeat",
+    "check_evaluation",
     "check_first_loss",
     "is_model_file",
     "load_workload",

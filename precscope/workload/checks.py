@@ -11,6 +11,7 @@ from precscope.errors import WorkloadError
 from precscope.workload.batch import tensors_in
 from precscope.workload.randomness import capture, restore
 from precscope.workload.session import Session
+from precscope.workload.workload import Workload
 
 BATCHES_COMPARED = 2
 
@@ -35,6 +36,18 @@ def check_first_loss(session: Session) -> float:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+def check_evaluation(workload: Workload, seed: int, device: str) -> None:
+    """Call ``evaluate`` once, on an untrained model that is thrown away; nothing without one.
+
+    Its first real call comes after a whole training, which its fault would cost.
+
+    Raises:
+        WorkloadError: it returns anything but a dict of numbers, or raises.
+    """
+    if workload.evaluate is not None:
+        workload.session(seed, device).evaluate()
 
 
 def check_batches_repeat(session: Session) -> None:

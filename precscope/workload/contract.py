@@ -149,8 +149,11 @@ def checked_batches(file: str, batches: object) -> Iterable[Any]:
 def checked_metrics(file: str, metrics: object) -> dict[str, float]:
     """The metrics as floats."""
     if not isinstance(metrics, Mapping):
+        hint = (
+            ': return {"accuracy": ...}' if isinstance(metrics, float | int | torch.Tensor) else ""
+        )
         raise WorkloadError(
-            f"{file}: evaluate() must return a dict of name: number, not {_kind(metrics)}"
+            f"{file}: evaluate() must return a dict of name: number, not {_kind(metrics)}{hint}"
         )
     try:
         return {str(name): float(value) for name, value in metrics.items()}

@@ -9,14 +9,17 @@ from typing import Any
 from precscope_reports.phrases import (
     DASH,
     MINUS,
-    VERDICT_WORDS,
     counted,
     number,
     power_of_two,
     share,
+    verdict_word,
 )
 
 PLUS = "+"
+
+Comparison = Mapping[str, Any]
+"""What ``precscope.comparison.compare`` returns."""
 
 QUESTIONS: Mapping[str, str] = {
     "loss_scale.verdict": "Loss scale",
@@ -50,7 +53,7 @@ def answer(key: str, value: Any) -> str:
         return DASH
     if key.endswith("_log2"):
         return power_of_two(value)
-    return VERDICT_WORDS.get(value, value) if isinstance(value, str) else number(value)
+    return verdict_word(value) if isinstance(value, str) else number(value)
 
 
 def change_word(change: str) -> str:
@@ -78,7 +81,7 @@ def change_of_share(fraction: float | None) -> str:
     return size if size.startswith("<") and fraction > 0 else f"{sign}{size}"
 
 
-def moved_sites(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def moved_sites(comparison: Comparison) -> list[Mapping[str, Any]]:
     """The sites that changed, the gravest first."""
     return [site for site in comparison["sites"] if site["change"] != "same"]
 
@@ -89,7 +92,7 @@ def final_loss(run: Mapping[str, Any], side: str) -> str:
     return number(run[f"final_loss_{side}"]) if diverged is None else f"diverged at {diverged}"
 
 
-def summary(comparison: Mapping[str, Any]) -> str:
+def summary(comparison: Comparison) -> str:
     """One sentence: how much of what was compared moved."""
     counts = comparison["counts"]
     common = counts["common_sites"]

@@ -48,6 +48,16 @@ VERDICT_WORDS: Mapping[str, str] = {
 }
 
 
+def urgency(severity: str) -> int:
+    """Place in ``SEVERITIES``, 0 for the gravest; an unknown one comes last."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def verdict_word(verdict: str) -> str:
+    """A verdict in words; an unknown one as it is."""
+    return VERDICT_WORDS.get(verdict, verdict)
+
+
 def power_of_two(exponent: float | None) -> str:
     """``2^-24`` for -24, ``2^-14.9`` for -14.93; a dash for None or a non-finite exponent."""
     if exponent is None or not math.isfinite(exponent):

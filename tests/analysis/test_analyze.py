@@ -9,46 +9,25 @@ from typing import Any
 import pytest
 
 from precscope import build_result
-from precscope.analysis import AnalysisOptions, analyze, train_only
+from precscope.analysis import (
+    AnalysisOptions,
+    SweepOptions,
+    analyze,
+    scale_sweep,
+    train_only,
+)
 from precscope.errors import UsageError, WorkloadError
 from precscope.recording import Recording
 from precscope.workload import load_workload
+from tests.support import small_workload
+from tests.support.small_workload import Phases
 
-MODEL = """
-import torch
-from torch import nn
-
-def model():
-    return nn.Sequential(
-        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True), nn.Dropout(0.1), nn.Linear(16, 4)
-    )
-
-def batches():
-    while True:
-        x = torch.randn(32, 8)
-        yield x, x[:, :4].argmax(1)
-
-def loss(model, batch):
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-def optimizer(model):
-    return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-
-def evaluate(model):
-    x = torch.randn(256, 8)
-    return {"accuracy": float((model(x).argmax(1) == x[:, :4].argmax(1)).float().mean())}
-"""
+MODEL = small_workload.MODEL.replace("nn.Tanh()", "nn.ReLU(inplace=True)")
 
 
-class Phases:
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def phase(self, name: str, total: int | None) -> None:
-        self.names.append(name)
-
-    def advance(self, done: int, note: str = "") -> None:
-        pass
+def evaluating(returned: str) -> str:
+    """The model file with an ``evaluate`` that returns something else."""
+    return f"{MODEL[: MODEL.index('def evaluate')]}def evaluate(model):\n    return {returned}\n"
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +129,29 @@ def test_a_nan_at_step_0_names_the_fault(tmp_path: Path) -> None:
     workload = load_workload(tmp_path / "small.py")
     with pytest.raises(WorkloadError, match=r"(?i)nan|finite"):
         analyze(workload, tmp_path / "r.precscope", AnalysisOptions(), "command", Phases())
+
+
+@pytest.mark.parametrize("entry", [analyze, train_only, scale_sweep])
+@pytest.mark.parametrize("returned", ["0.5", "{'accuracy': [1]}"])
+def test_a_useless_evaluate_is_told_before_anything_is_trained(
+    entry: Any, returned: str, tmp_path: Path
+) -> None:
+    (tmp_path / "small.py").write_text(evaluating(returned))
+    workload, phases = load_workload(tmp_path / "small.py"), Phases()
+    options = SweepOptions() if entry is scale_sweep else AnalysisOptions(recipes=("fp32",))
+    with pytest.raises(WorkloadError, match=r"small.py: evaluate\(\) must return") as caught:
+        entry(workload, tmp_path / "r.precscope", options, "command", phases)
+    assert "\n" not in str(caught.value)
+    assert phases.names == []
+    assert not (tmp_path / "r.precscope").exists()
+
+
+def test_an_analysis_that_trains_nothing_asks_for_no_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(evaluating("0.5"))
+    options = AnalysisOptions(steps=2, train=False)
+    workload = load_workload(tmp_path / "small.py")
+    recording = analyze(workload, tmp_path / "r.precscope", options, "command", Phases())
+    assert len(recording.steps) == 2
 
 
 def test_what_was_observed_survives_an_interruption(tmp_path: Path) -> None:

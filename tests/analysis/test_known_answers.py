@@ -10,22 +10,15 @@ import pytest
 from precscope import build_result
 from precscope.analysis import AnalysisOptions, analyze
 from precscope.workload import load_workload
+from tests.support.small_workload import Phases
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-class Silent:
-    def phase(self, name: str, total: int | None) -> None:
-        pass
-
-    def advance(self, done: int, note: str = "") -> None:
-        pass
 
 
 def result_of(name: str, tmp_path: Path, **options: Any) -> dict[str, Any]:
     workload = load_workload(EXAMPLES / f"{name}.py")
     settings = AnalysisOptions(device="cpu", **options)
-    return build_result(analyze(workload, tmp_path / "r.precscope", settings, "test", Silent()))
+    return build_result(analyze(workload, tmp_path / "r.precscope", settings, "test", Phases()))
 
 
 def run(result: dict[str, Any], recipe: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from precscope.rules.catalogue import QUANTITIES
 from precscope.rules.findings import FINDINGS, SEVERITIES
 from precscope.rules.quantity import Quantity
 from precscope.rules.rule import known_qualifiers
-from precscope_cli.check import HIT, NOT_JUDGED
+from precscope_cli.check_reporting import HIT, NOT_JUDGED
 from precscope_cli.settings import KEYS, WAIVER_KEYS, load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "check.md").read_text()

@@ -50,6 +50,7 @@ def run(final: float | None, metric: float = 0.5, **known: Any) -> dict[str, Any
         "saved_tensor_bytes": 1000,
         "step_ms": None,
         "seconds": 1.0,
+        "cpu_seconds": 1.0,
         **known,
     }
 
@@ -138,7 +139,7 @@ def test_the_dose_is_where_the_error_reaches_its_floor(bench: Any) -> None:
 def test_a_long_recipe_gets_one_seed_and_the_yardstick_all(bench: Any) -> None:
     plan = bench("paper_plan")
     cells = cells_of("gan", paper=[1.0], paper_fp16_accumulation=[1.0])
-    cells["gan/train/paper-fp16-accumulation/0"]["seconds"] = plan.SHORT_SECONDS + 1
+    cells["gan/train/paper-fp16-accumulation/0"]["cpu_seconds"] = plan.SHORT_CPU_SECONDS + 1
     tasks = plan.tasks_of("gan", "small", 3, cells)
     seeds = {r: sum(t.recipe == r and t.kind == "train" for t in tasks) for r in plan.RECIPES}
     assert seeds["fp32"] == seeds["paper"] == 3
@@ -159,6 +160,7 @@ def test_the_page_escapes_and_the_figures_are_drawings(bench: Any, tmp_path: Pat
     }
     where = {"device_name": "a <machine>", "torch": torch.__version__, "device": "cpu"}
     state = {"cells": cells, "environment": where, "size": "quick"}
+    state |= {"wall_seconds": 60.0, "peak_memory_bytes": 2**30}
     page.write_page(state, tmp_path, tmp_path / "docs" / "paper.md")
     html = (tmp_path / "paper.html").read_text()
     assert "<b>no images" not in html

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 from precscope.kernels import new_rows, observe, observe_many, row
 from precscope.kernels.device import KINDS, why_no_kernel
 from precscope.kernels.library import EIGHT_BIT
-from precscope.monitor import Monitor
+from precscope.monitor import Monitor, ledger
 from precscope.monitor.sink import NullSink
+from tests.support.device_waits import nothing_waits
 
 pytestmark = pytest.mark.gpu
 
@@ -46,17 +47,6 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
     )
     found[..., SUMS] = expected[..., SUMS] = 0
     assert torch.equal(found, expected)
-
-
-@contextmanager
-def no_wait() -> Iterator[None]:
-    """Whatever makes the host wait for the device raises."""
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -98,38 +88,95 @@ def test_many_in_one_launch(dtype: torch.dtype) -> None:
     assert_same(found, expected)
 
 
+def test_a_wait_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="waited"), nothing_waits():
+        torch.cuda.current_stream().synchronize()
+    with pytest.raises(RuntimeError), nothing_waits():
+        torch.ones(1, device="cuda").item()
+    assert torch.cuda.get_sync_debug_mode() == 0
+
+
 def test_observing_waits_for_nothing() -> None:
-    tensors = [torch.randn(1000, device="cuda", dtype=dtype) for dtype in KINDS]
-    rows = new_rows(3, "cuda")
-    for _ in range(2):
-        with no_wait():
+    formats = [*KINDS, torch.float64, *EIGHT_BIT]
+    tensors = [torch.randn(1000).to(dtype).cuda() for dtype in formats]
+    rows = new_rows(len(tensors), "cuda")
+    for turn in range(2):
+        # The first time the kernels are compiled and the tables of 8-bit formats are made.
+        with nothing_waits() if turn else nullcontext():
             for tensor, own in zip(tensors, rows, strict=True):
                 observe(tensor, own)
-            observe_many([tensors[1]] * 3, list(rows))
-        torch.cuda.synchronize()
+            observe_many([tensors[1]] * 3, list(rows[:3]))
+            observe(tensors[0].view(10, 100)[::3, ::2], rows[0])
+    assert why_no_kernel("cuda") is None
+    assert rows[:, row.OBSERVATIONS].tolist() == [6, 4, 4] + [2] * (len(tensors) - 3)
 
 
+@pytest.mark.parametrize("log2_scale", [None, 10.0], ids=["unscaled", "scaled"])
 @pytest.mark.parametrize("every", [1, 3])
-def test_an_observed_training_step_waits_for_nothing(every: int) -> None:
+def test_an_observed_training_step_waits_for_nothing(
+    every: int, log2_scale: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "FLUSH_SECONDS", 1e9)  # compiling takes a while
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(inplace=True), nn.Linear(64, 8)).cuda()
     optimizer = torch.optim.AdamW(model.parameters())
     x = torch.randn(32, 64, device="cuda")
-    steps_between_flushes = 64
-    with Monitor(
+    factor = 1.0 if log2_scale is None else 2.0**log2_scale
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.float16):
+            loss = model(x).square().mean()
+        (loss * factor).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    monitor = Monitor(
         model,
         optimizer,
         NullSink(),
         schedule=lambda step: step % every == 0,
-        window_steps=steps_between_flushes,
-    ):
-        for step in range(8):
+        window_steps=64,
+    )
+    with monitor:
+        if log2_scale is not None:
+            monitor.record_log2_scale(log2_scale)
+        for number in range(8):
             # The first steps compile the kernels and make the rows.
-            with no_wait() if step >= 2 else nullcontext():
-                with torch.autocast("cuda", torch.float16):
-                    loss = model(x).square().mean()
-                loss.backward()
-                optimizer.step()
+            with nothing_waits() if number > every else nullcontext():
+                step()
+    told: dict[str, Any] = monitor.coverage()
+    assert told["observer_errors"] == []
+    assert told["observed_steps"] == len(range(0, 8, every))
+    assert why_no_kernel("cuda") is None
+
+
+def test_a_training_pass_that_is_captured_is_left_alone_and_told() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    x = torch.randn(32, 64, device="cuda")
+
+    def forward_backward() -> None:
+        model(x).square().mean().backward()
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with Monitor(model, optimizer, NullSink()) as monitor:
+        with torch.cuda.stream(side):
+            for _ in range(3):
                 optimizer.zero_grad(set_to_none=True)
+                forward_backward()
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            forward_backward()
+        for _ in range(2):
+            graph.replay()
+            optimizer.step()
+    told = monitor.coverage()
+    assert told["observer_errors"] == []
+    assert [entry["what"] for entry in told["tensors_skipped"]] == ["a training pass"]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_losses_and_weights_are_bit_identical_with_observers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from precscope.recipe import Recipe
 from precscope.timing.clocks import CudaClock
 from precscope.timing.module_clock import ModuleClock
 from precscope.timing.steps import Plan, timed_steps
+from tests.support.device_waits import nothing_waits
 from tests.support.small_workload import small_workload
 
 pytestmark = pytest.mark.gpu
@@ -29,17 +32,15 @@ def test_module_times_add_up_and_no_step_waits() -> None:
     clock = CudaClock(CUDA, 64)
     with ModuleClock(model, clock) as modules:
         for step in range(6):
-            if step == 1:
-                torch.cuda.set_sync_debug_mode("error")
-            with modules.step():
+            with nothing_waits() if step else nullcontext(), modules.step():
                 model(x).square().mean().backward()
-        torch.cuda.set_sync_debug_mode("default")
     assert len(modules.steps) == 6
     last = modules.steps[-1]
     assert set(last.modules) == {"", "0", "1", "2"}
     assert all(m.forward_ms and m.backward_ms for m in last.modules.values())
     own = sum(module.self_ms for module in last.modules.values())
-    assert own + last.gap_ms == pytest.approx(last.total_ms, rel=0.05)
+    # Where one backward ends and the next begins there are two marks, a few us apart.
+    assert 0.99 * last.total_ms <= own + last.gap_ms <= 1.3 * last.total_ms
 
 
 def test_events_agree_with_the_host_for_long_work() -> None:
@@ -47,8 +48,6 @@ def test_events_agree_with_the_host_for_long_work() -> None:
     clock = CudaClock(CUDA)
     found = timed_steps(lambda: a @ a @ a @ a, clock, Plan(steps=20, seconds=0.0))
     torch.cuda.synchronize()
-    import time
-
     start = time.perf_counter()
     for _ in range(20):
         a @ a @ a @ a

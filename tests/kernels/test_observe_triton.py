@@ -31,6 +31,15 @@ def float32_edges() -> torch.Tensor:
     return torch.cat([edges, -edges])
 
 
+def near_edges() -> torch.Tensor:
+    """Tiles of 2048 that just are, and just are not, near: 2^-45 to below 2^17."""
+    low, high = torch.tensor([2.0**-45, 2.0**17 - 2.0**-7])
+    tiles = [torch.full((2048,), float(low)), torch.full((2048,), float(high))]
+    tiles += [tiles[0].clone(), tiles[1].clone(), torch.full((2048,), -0.0)]
+    tiles[2][5], tiles[3][7] = low / 2, 2.0**17
+    return torch.cat(tiles)
+
+
 def every_code(dtype: torch.dtype) -> torch.Tensor:
     codes = torch.arange(1 << 8 * dtype.itemsize, dtype=torch.int32)
     return codes.to(torch.uint8 if dtype.itemsize == 1 else torch.int16).view(dtype)
@@ -48,6 +57,8 @@ ALONE = {
     **{f"special {dtype}": special().to(dtype) for dtype in KINDS},
     **{f"every code {dtype}": every_code(dtype) for dtype in (torch.float16, torch.bfloat16)},
     **{f"every code {dtype}": every_code(dtype) for dtype in EIGHT_BIT},
+    **{f"far after near {dtype}": torch.cat([noise(4096), special()]).to(dtype) for dtype in KINDS},
+    **{f"edges of what is near {dtype}": near_edges().to(dtype) for dtype in KINDS},
     "noise float8": noise(3001).to(EIGHT_BIT[0]),
     "float32 octave edges": float32_edges(),
     "nothing but NaN": torch.full((300,), float("nan")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -58,6 +59,10 @@ def reads(build: Callable[..., torch.optim.Optimizer], scaled: bool, watched: bo
     return found
 
 
+def fallback_observer(row: torch.Tensor) -> kernels.Observer:
+    return partial(observe_fallback, row=row)
+
+
 def one_by_one(tensors: list[torch.Tensor], rows: list[torch.Tensor]) -> None:
     for tensor, row in zip(tensors, rows, strict=True):
         observe_fallback(tensor, row)
@@ -90,7 +95,8 @@ def test_a_watched_step_reads_nothing_from_the_device(
     name: str, scaled: bool, device_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if device_kernel:
-        monkeypatch.setattr(kernels, "observe", observe_fallback)
+        monkeypatch.setattr(kernels, "observer", fallback_observer)
+        monkeypatch.setattr(kernels, "observer_of_many", lambda rows: None)
         monkeypatch.setattr(kernels, "observe_many", one_by_one)
     plain = reads(OPTIMIZERS[name], scaled, watched=False)
     assert reads(OPTIMIZERS[name], scaled, watched=True) == plain

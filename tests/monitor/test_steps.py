@@ -95,14 +95,19 @@ def test_without_an_optimizer_a_step_ends_where_the_next_forward_begins() -> Non
 
 
 def test_a_failing_observer_is_disabled_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = kernels.observe
+    real = kernels.observer
 
-    def broken(tensor: torch.Tensor, row: torch.Tensor) -> None:
-        if tensor.dim() == 2 and tensor.shape[1] == 5:
-            raise RuntimeError("no such thing")
-        real(tensor, row)
+    def broken(row: torch.Tensor) -> kernels.Observer:
+        observe = real(row)
 
-    monkeypatch.setattr(kernels, "observe", broken)
+        def observe_or_fail(tensor: torch.Tensor) -> None:
+            if tensor.dim() == 2 and tensor.shape[1] == 5:
+                raise RuntimeError("no such thing")
+            observe(tensor)
+
+        return observe_or_fail
+
+    monkeypatch.setattr(kernels, "observer", broken)
     model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     sink = MemorySink()

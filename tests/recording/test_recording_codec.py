@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from precscope.facts import Site, StepRecord, UpdateWindow, Window
 from precscope.recording import codec, values
+from precscope.recording.octaves import HEADER
 from precscope.recording.values import Row, SqlValue
 from tests.recording import samples
 
@@ -127,12 +128,12 @@ def test_a_foreign_blob_is_a_value_error_or_a_sound_histogram(blob: bytes) -> No
     "blob",
     [
         b"",
-        codec._OCTAVES.pack(0, 1, 3, 1) + b"\0" * 4,
-        codec._OCTAVES.pack(-150, 1, 1, 1) + b"\0\0",
-        codec._OCTAVES.pack(127, 2, 1, 1) + b"\0" * 4,
-        codec._OCTAVES.pack(0, 1, 1, 1) + b"\0",
-        codec._OCTAVES.pack(0, 1, 1, 1) + b"\1\2",
-        codec._OCTAVES.pack(0, 1, 8, 1) + b"\xff" * 8 + b"\0",
+        HEADER.pack(0, 1, 3, 1) + b"\0" * 4,
+        HEADER.pack(-150, 1, 1, 1) + b"\0\0",
+        HEADER.pack(127, 2, 1, 1) + b"\0" * 4,
+        HEADER.pack(0, 1, 1, 1) + b"\0",
+        HEADER.pack(0, 1, 1, 1) + b"\1\2",
+        HEADER.pack(0, 1, 8, 1) + b"\xff" * 8 + b"\0",
         "text",
     ],
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from precscope.errors import RecordingError
-from precscope.recording import Recording, RecordingWriter, codec
+from precscope.recording import Recording, RecordingWriter
+from precscope.recording.octaves import MAX_TOTAL
 from tests.recording import samples
 
 ENDLESS_VIEW = """
@@ -201,4 +202,4 @@ def test_a_locked_file_asks_to_try_again(
 
 
 def test_the_bounds_of_the_codec_leave_room_for_a_full_series() -> None:
-    assert codec.MAX_TOTAL * 128 < 2**63
+    assert MAX_TOTAL * 128 < 2**63

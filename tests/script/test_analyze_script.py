@@ -160,7 +160,10 @@ def test_a_model_file_that_lacks_one_name_is_no_script(
     [
         (["train.py", "--device", "cpu"], "--device is for model files"),
         (["train.py", "--recipe", "tuned.json"], "--recipe is for model files"),
-        (["train.py", "--recipes", "paper"], "recipe 'paper' needs FP16 weights"),
+        (
+            ["train.py", "--recipes", "papr"],
+            "unknown recipe 'papr': choose one of fp32, tf32, bf16",
+        ),
         (["model.py", "--keep-going"], "--keep-going is for scripts"),
         (["model.py", "--", "x"], "takes no arguments: x"),
     ],

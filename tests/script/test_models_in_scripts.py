@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from precscope.analysis.script_flow import for_script
+from precscope.analysis.script_recipes import for_script
 from precscope.recipe import LossScaling, Recipe
 from precscope.script import Script
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
+import numpy
 import pytest
+from rich.console import Console
 
 from precscope.analysis.script_flow import ScriptOptions, analyze_script
-from precscope.analysis.script_verify import UNMOVED, plan_script_seeds
+from precscope.analysis.script_seeds import UNMOVED, plan_script_seeds, seeds_in_words
 from precscope.result import build_result
 from precscope.script import Script
+from precscope_reports.html import render
+from precscope_reports.terminal import print_report
 
 LOOP = """
     import torch
@@ -43,7 +48,7 @@ class Said:
 
 def result_of(folder: Any, text: str, **settings: Any) -> tuple[dict[str, Any], list[str]]:
     folder.write("train.py", text)
-    options = ScriptOptions(steps=STEPS, recipes=("fp32", "advised"), **settings)
+    options = ScriptOptions(**{"steps": STEPS, "recipes": ("fp32", "advised"), **settings})
     said = Said()
     with folder.starting():
         code = analyze_script(
@@ -74,15 +79,14 @@ def test_runs_are_complete_and_judged_over_shifted_seeds(folder: Any) -> None:
         assert run["optimizer_bytes"] > 2 * run["weight_bytes"]
     assert runs[1]["saved_tensor_bytes"] < runs[0]["saved_tensor_bytes"]
     assert result["parity"]["seeds"] == [0, 1]
-    assert "shifted" in result["parity"]["seeds_reason"]
+    assert result["parity"]["seeds_reason"] == (
+        f"2 asked for; the script sets its own, numpy.random.default_rng(7), torch.manual_seed"
+        f"({numpy.random.default_rng(7).integers(9)}), shifted by 1 for each further seed"
+    )
     assert result["timing"]["plain_step_ms"] == runs[0]["step_ms"]["median"]
     assert result["timing"]["overhead_ratio"] > 0.0
     assert result["timing"]["observer_memory_bytes"] > 0
-    (left_out,) = [f for f in result["findings"] if f["rule"] == "script_recipes_not_run"]
-    assert (left_out["severity"], left_out["evidence"]["recipes"]) == (
-        "ok",
-        "paper, paper-no-master",
-    )
+    assert "script_recipes_not_run" not in {finding["rule"] for finding in result["findings"]}
     assert {site["autocast_dtype"] for site in result["sites"]} >= {"float16"}
     assert phases[0] == "observe train"
     assert "run again, advised, seed 1" in phases
@@ -140,3 +144,31 @@ def test_seeds_are_planned_by_the_time_that_a_run_takes(
     plan = plan_script_seeds(asked, seconds, is_proof, failed)
     assert plan.count == count
     assert said in plan.reason
+
+
+def test_a_script_without_a_seed_is_not_said_to_have_one(folder: Any) -> None:
+    text = LOOP.replace("SEEDING", "").replace("START", "").replace("GENERATOR", "None")
+    result, _ = result_of(folder, text, seeds=2)
+    environment = result["environment"]
+    assert (environment["seed"], "seeded torch with nothing" in environment["seed_reason"]) == (
+        None,
+        True,
+    )
+    console = Console(file=StringIO(), width=80)
+    print_report(result, console)
+    assert "no seed set" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "seeded torch with nothing" in render(result)
+    assert result["parity"]["seeds_reason"] == (
+        "2 asked for; the script sets none itself: 0 is set before it starts, 1 and so on before "
+        "the others"
+    )
+    runs = result["runs"]
+    assert runs[0]["losses"] != runs[2]["losses"]
+    assert runs[0]["first_loss"] == pytest.approx(runs[1]["first_loss"], rel=1e-2)
+
+
+def test_a_script_that_seeds_itself_by_the_clock_is_told() -> None:
+    own = [{"torch.manual_seed": 17}, {"torch.manual_seed": 18}]
+    assert "not on the same batches" in seeds_in_words(own, 0, 1)
+    assert "torch.manual_seed(17) in the first run" in seeds_in_words(own, 0, 1)
+    assert "shifted" not in seeds_in_words(own[:1] * 2, 0, 1)

@@ -17,6 +17,12 @@ PATCHABLE = (
 )
 
 
+def _saved_tensor_hooks() -> Any:
+    # Older torch has no way to ask for them.
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return None if top is None else top(True)
+
+
 def program_state() -> dict[str, Any]:
     """A value per thing that outlives a call: modes, hooks, settings, functions of torch."""
     state: dict[str, Any] = {
@@ -24,7 +30,7 @@ def program_state() -> dict[str, Any]:
         "function modes": torch._C._len_torch_function_stack(),
         "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "anomaly mode": torch.is_anomaly_enabled(),
-        "saved tensor hooks": torch._C._autograd._top_saved_tensors_default_hooks(True),
+        "saved tensor hooks": _saved_tensor_hooks(),
         "default dtype": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
         "threads": torch.get_num_threads(),

@@ -31,6 +31,8 @@ class Library:
         mig: split into instances.
         processes: that compute on it.
         throttle: the mask of clock-event reasons.
+        power_scope: the one that knows the power.
+        instance: what CUDA sees is an instance of a split GPU, known by ``MIG-...``.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Library:
         processes: int = 1,
         throttle: int = 0,
         power_scope: int = 0,
+        instance: bool = False,
     ) -> None:
         self._failing = failing or {}
         self._missing = missing
@@ -54,6 +57,7 @@ class Library:
         self._processes = processes
         self._throttle = throttle
         self._power_scope = power_scope
+        self._instance = instance
         self._millijoules = 10_000_000
         self.inits = 0
         self.open_samples = 0
@@ -88,13 +92,20 @@ class Library:
         """The device needs no contents."""
 
     def _nvmlDeviceGetHandleByUUID(self, uuid: Any, device: Any) -> int:
-        return OK if uuid.value == UUID.encode() else NOT_FOUND
+        known = UUID.replace("GPU-", "MIG-") if self._instance else UUID
+        return OK if uuid.value == known.encode() else NOT_FOUND
+
+    def _nvmlDeviceIsMigDeviceHandle(self, device: Any, answer: Any) -> None:
+        answer._obj.value = int(self._instance)
 
     def _nvmlDeviceGetUUID(self, device: Any, text: Any, length: Any) -> None:
         text.value = UUID.encode()
 
-    def _nvmlDeviceGetMigMode(self, device: Any, current: Any, pending: Any) -> None:
+    def _nvmlDeviceGetMigMode(self, device: Any, current: Any, pending: Any) -> int | None:
+        if self._instance:
+            return NOT_SUPPORTED
         current._obj.value = pending._obj.value = int(self._mig)
+        return None
 
     def _nvmlDeviceGetEnforcedPowerLimit(self, device: Any, limit: Any) -> None:
         limit._obj.value = 700_000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,12 +35,65 @@ def test_every_section_runs_dry_and_is_written(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "gpu.json").read_text())
     assert written == json.loads(done.stdout)
     assert written["dry_run"] is True
-    names = "counts bandwidth overhead tune questions operations accumulation recipes"
+    names = "counts bandwidth overhead recipes questions operations accumulation tune"
     assert list(written["sections"]) == names.split()
     found = {name: section["found"] for name, section in written["sections"].items()}
     assert found["counts"]["all_equal"] is True
     assert len(found["questions"]) == 7
     assert all(row["error"] < 0.1 for row in found["accumulation"]["rows"])
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    found: Callable[..., dict[str, Any]] = importlib.import_module("gpu_apart").apart
+    return found
+
+
+def test_a_section_in_a_process_of_its_own_hands_back_what_it_found(
+    apart: Callable[..., dict[str, Any]],
+) -> None:
+    found = apart("bandwidth", 5.0, 200.0, ["--dry-run"])
+    assert len(found["found"]["rows"]) == 3
+    assert found["seconds"] > 0
+
+
+def test_a_section_that_crashes_or_hangs_is_an_error_and_no_more(
+    apart: Callable[..., dict[str, Any]],
+) -> None:
+    crashed = apart("no such section", 5.0, 200.0, ["--dry-run"])
+    assert crashed["error"] == "the process ended with 1"
+    hung = apart("counts", 0.0, 0.1, ["--dry-run"])
+    assert hung["error"].startswith("killed after")
+
+
+def test_what_a_section_found_before_it_failed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+
+    def fails(setting: Any) -> None:
+        setting.keep({"rows": [1]})
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(gpu, "sections", lambda folder: {"counts": fails})
+    path = tmp_path / "section.json"
+    assert gpu.main(["--dry-run", "--section", "counts", "--limit", "1", "--json", str(path)]) == 0
+    told = json.loads(path.read_text())
+    assert told["partial"] == {"rows": [1]}
+    assert "illegal memory access" in told["error"]
+
+
+def test_everything_that_is_asked_of_the_hardware_has_its_section_and_its_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    assert list(gpu.SECTIONS_S) == list(gpu.sections(None))
+    assert sum(gpu.SECTIONS_S.values()) <= gpu.TOTAL_S <= 480
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert all(f"--only {name}`" in page for name in gpu.SECTIONS_S)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

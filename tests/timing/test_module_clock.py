@@ -176,7 +176,7 @@ def test_a_model_whose_parts_are_called_alone() -> None:
 
 
 def test_while_a_graph_is_captured_nothing_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module_clock, "_capturing", lambda: True)
+    monkeypatch.setattr(module_clock, "is_capturing", lambda: True)
     clock = TestedClock()
     (step,) = one_step(net(), clock).steps
     assert step.modules == {}

@@ -159,6 +159,7 @@ def test_each_metric_is_checked_alone() -> None:
         (Library(failing={"nvmlGpmQueryDeviceSupport": FUNCTION_MISSING}), "driver is too old"),
         (Library(missing=("nvmlGpmQueryDeviceSupport",)), "driver is too old"),
         (Library(mig=True), MIG),
+        (Library(instance=True), MIG),
     ],
 )
 def test_why_there_is_no_gpm(library: Library, reason: str) -> None:
@@ -168,6 +169,19 @@ def test_why_there_is_no_gpm(library: Library, reason: str) -> None:
 def test_a_pynvml_without_gpm(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pynvml, "nvmlGpmQueryDeviceSupport")
     assert "nvidia-ml-py is too old: 'nvmlGpmQueryDeviceSupport'" in gpm_refusal(Library())
+
+
+def test_an_instance_of_a_split_gpu_is_found_by_the_uuid_that_torch_gives() -> None:
+    with installed(Library(instance=True)), Nvml.open(UUID) as nvml:
+        assert nvml.mig is True
+        assert nvml.reasons == {}
+
+
+def test_a_pynvml_that_lacks_a_part_of_gpm_ends_gpm_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pynvml, "NVML_GPM_METRICS_GET_VERSION")
+    sampler = sampled(Library())
+    assert "nvidia-ml-py is too old" in sampler.readings.reasons["gpm"]
+    assert len(sampler.readings.taken) >= 2
 
 
 def test_without_gpm_the_sampler_reads_the_rest_and_says_why() -> None:

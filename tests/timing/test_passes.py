@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from precscope.analysis.timing import (
-    arithmetic_of,
     put_timing,
     time_workload,
     without_modules,
@@ -26,6 +25,7 @@ from precscope.timing import profiling
 from precscope.timing.clocks import CpuClock
 from precscope.timing.document import timing_document
 from precscope.timing.identify import NO_CUDA
+from precscope.timing.measure import TIME_IS_UP, arithmetic_of
 from precscope.timing.steps import Plan
 from precscope.timing.trace import Trace, parse_trace
 from precscope_reports.html.sections import speed
@@ -97,6 +97,10 @@ def test_everything_is_measured(pretended: None, tmp_path: Path) -> None:
     assert 0 < fp16["tensor_core_share"] < 1
     assert 0 < fp16["unknown_share"] < 1
     assert fp16["peak_memory_bytes"] == 1 << 20
+    assert all(entry["achieved_tflops"] > 0 for entry in found["recipes"])
+    # The same rate is a smaller share of a larger peak.
+    shares = [entry["mfu_percent"] / entry["achieved_tflops"] for entry in found["recipes"]]
+    assert shares == pytest.approx([100 / 67.0, 100 / 494.7, 100 / 989.4])
     cores = found["tensor_cores"]
     assert cores["peak_tflops"] == 989.4
     assert cores["achieved_tflops"] > 0
@@ -171,6 +175,15 @@ def test_without_kernels_there_is_a_reason(
     assert "CUPTI" in found["reasons"]["kernels"]
     assert all(module["tensor_cores"] is None for module in found["modules"])
     assert found["tensor_cores"]["busy_ms"] is None
+
+
+def test_when_the_time_is_up_what_was_measured_remains(pretended: None, tmp_path: Path) -> None:
+    found = document(tmp_path, Library(), replace(SHORT, limit_s=0.0))
+    assert found["recipes"] == []
+    assert found["modules"] == []
+    assert found["tensor_cores"] is None
+    for part in ("blocks", "modules", "kernels"):
+        assert found["reasons"][part] == TIME_IS_UP
 
 
 def test_on_a_cpu_modules_are_timed_by_its_clock(tmp_path: Path) -> None:

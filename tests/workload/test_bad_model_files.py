@@ -222,7 +222,9 @@ def test_a_gradient_that_is_not_finite_at_step_0(write: Write) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("0.5", "must return a dict of name: number, not float"),
+        ("None", "must return a dict of name: number, not None"),
+        ("0.5", "must return a dict of name: number, not float: return {"),
+        ("torch.tensor(0.5)", "must return a dict of name: number, not Tensor: return {"),
         ("{'accuracy': 'high'}", "must return one number per name"),
         ("{'accuracy': torch.ones(2)}", "must return one number per name"),
     ],

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precscope.probes.accumulation.call import Call, Origin, bound
-from precscope.probes.accumulation.facts import Reduction, Site, measured
+from precscope.probes.accumulation.facts import Reduction, Site, taken
 from precscope.probes.accumulation.modules import OUTSIDE, Modules
 from precscope.probes.accumulation.samplers import NOT_SAMPLED, SAMPLERS
 
@@ -112,12 +112,11 @@ class Collector(TorchDispatchMode):
         found = self.sites.get(key)
         if found is not None:
             found.calls += 1
-            if found.length >= reduction.length and not found.numbers["unmeasured"]:
+            if found.length >= reduction.length and found.taken.is_measured:
                 return found
         phase = "backward" if call.is_backward else "forward"
-        site = Site(*key, call.operator, phase, reduction.family, reduction.length)
-        site.calls = found.calls if found else 1
-        site.numbers = measured(reduction)
+        family, length, sums = reduction.family, reduction.length, taken(reduction)
+        site = Site(*key, call.operator, phase, family, length, sums, found.calls if found else 1)
         self.sites[key] = site
         return site
 

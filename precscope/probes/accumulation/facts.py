@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 
-from precscope.probes.accumulation.sums import BLOCKS, Doubles, Sums, sums_of
+from precscope.probes.accumulation.numbers import NOTHING, numbers_of, unmeasured
+from precscope.probes.accumulation.sums import Sums, stacked, sums_of
 
 Family = Literal["product", "reduction", "scatter"]
 
@@ -18,9 +18,25 @@ VERDICT_BLOCK: Final[dict[Family, int]] = {"product": 16, "reduction": 1, "scatt
 """Addends between two roundings of an FP16 accumulator: a tensor core adds 16 products at a time
 (4 and 8 on older ones), a reduction or a scatter one value after the other."""
 
-UNIT_ROUNDOFF: Final = 2.0**-11
-
 Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken of one kind of sum in one operator call.
+
+    Attributes:
+        facts: what is known before anything is worked out.
+        sums: the sums of the sampled elements; None where an addend is not finite.
+    """
+
+    facts: Facts
+    sums: Sums | None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is a sum to compare with."""
+        return self.sums is not None and unmeasured(stacked([self.sums]))[0] is None
 
 
 @dataclass(slots=True)
@@ -57,7 +73,8 @@ class Site:
         family: see ``Reduction``.
         length: addends per output element.
         calls: how often a step does it.
-        numbers: what the sums of the sampled elements came to; see ``measured``.
+        taken: the sums of the sampled elements.
+        numbers: what they came to, worked out when the step is over; see ``worked_out``.
     """
 
     site: str
@@ -66,6 +83,7 @@ class Site:
     phase: str
     family: Family
     length: int
+    taken: Taken
     calls: int = 1
     numbers: Facts = field(default_factory=dict)
 
@@ -75,8 +93,27 @@ class Site:
         return {**{name: getattr(self, name) for name in known}, **self.numbers}
 
 
+def taken(reduction: Reduction) -> Taken:
+    """Gather the addends of one kind of sum, and add them up in every way."""
+    addends = reduction.addends().detach().to("cpu", torch.float32).contiguous()
+    facts: Facts = {
+        "sampled_length": int(addends.shape[0]),
+        "samples": int(addends.shape[1]),
+        "block": VERDICT_BLOCK[reduction.family],
+        "cancellation": reduction.cancellation() if reduction.cancellation else None,
+        "error_native_fp16": reduction.native() if reduction.native else None,
+    }
+    values = addends.numpy()
+    return Taken(facts, sums_of(values) if np.isfinite(values).all() else None)
+
+
 def measured(reduction: Reduction) -> Facts:
-    """Errors of FP16 and FP32 accumulation over the sampled outputs, and why.
+    """One kind of sum by itself: ``worked_out`` of what is ``taken``."""
+    return worked_out([taken(reduction)])[0]
+
+
+def worked_out(sums: Sequence[Taken]) -> list[Facts]:
+    """The numbers of each of these: errors of FP16 and FP32 accumulation, and why.
 
     With s the sums in FP16, r those in float64, u = 2^-11 and K the addends that were looked at:
 
@@ -93,82 +130,18 @@ def measured(reduction: Reduction) -> Facts:
     Everything is None, and ``unmeasured`` says why, where an addend is not finite or all sums are
     zero, also zero but for the rounding of their terms.
     """
-    addends = reduction.addends().detach().to("cpu", torch.float32).contiguous()
-    facts: Facts = {
-        "sampled_length": int(addends.shape[0]),
-        "samples": int(addends.shape[1]),
-        "block": VERDICT_BLOCK[reduction.family],
-        "cancellation": reduction.cancellation() if reduction.cancellation else None,
-        "error_native_fp16": reduction.native() if reduction.native else None,
-    }
-    values = addends.numpy()
-    if not np.isfinite(values).all():
-        return {**facts, **_NOTHING, "unmeasured": "not finite"}
-    sums = sums_of(values)
-    if why := _no_sum(sums):
-        return {**facts, **_NOTHING, "unmeasured": why}
-    with np.errstate(all="ignore"):
-        return {**facts, **_numbers(sums, len(values)), "unmeasured": None}
+    found = [{**one.facts, **NOTHING, "unmeasured": NOT_FINITE} for one in sums]
+    by_samples: dict[int, list[tuple[int, Sums]]] = {}
+    for place, one in enumerate(sums):
+        if one.sums is not None:
+            by_samples.setdefault(len(one.sums.exact), []).append((place, one.sums))
+    for group in by_samples.values():
+        places = [place for place, _ in group]
+        lengths = np.array([sums[place].facts["sampled_length"] for place in places])
+        numbers = numbers_of(stacked([one for _, one in group]), lengths)
+        for place, more in zip(places, numbers, strict=True):
+            found[place] |= more
+    return found
 
 
-def _no_sum(sums: Sums) -> str | None:
-    """Why there is no result to compare with; None if there is one.
-
-    The gradient of a bias before a batch norm is zero in truth. What is left of it once its terms are
-    rounded is noise of about u sqrt(sum p^2 / 6), and an error relative to that says nothing.
-    """
-    if not sums.exact.any():
-        return "every sampled sum is zero"
-    noise = UNIT_ROUNDOFF * float(np.sqrt(sums.energy[0].mean() / 3))
-    if float(np.sqrt(np.square(sums.exact).mean())) < 2 * noise:
-        return "the terms cancel to less than their own rounding"
-    return None
-
-
-def _numbers(sums: Sums, length: int) -> Facts:
-    found = np.vstack((sums.half, sums.wide))
-    size = float(np.sqrt(np.square(sums.exact).mean()))
-    errors = np.sqrt(np.square(found - sums.exact).mean(1)) / size
-    kappa = _median(sums.magnitude / abs(sums.exact))
-    roundings = np.ceil(length / np.array(BLOCKS))
-    expected = np.sqrt(sums.walk.mean(1) / 3) / size
-    # Sums that hardly differ from each other have no variance to keep.
-    variance = float(sums.exact.var())
-    kept = found.var(1) / (variance if variance > (1e-12 * size) ** 2 else np.nan)
-    return {
-        "errors_fp16": _by_block(errors[:-1]),
-        "error_fp32": _finite(errors[-1]),
-        "kappa": _finite(kappa),
-        "peak": _finite(sums.peak.max()),
-        "swamped": _by_block(sums.swamped.sum(1) / sums.energy.sum(1)),
-        "variance_retention": _by_block(kept[:-1]),
-        "variance_retention_fp32": _finite(kept[-1]),
-        "expected_errors": _by_block(np.where(np.isfinite(errors[:-1]), expected, np.nan)),
-        "predicted_errors": _by_block(np.sqrt(roundings) * UNIT_ROUNDOFF * kappa),
-        "worst_errors": _by_block(roundings * UNIT_ROUNDOFF * kappa),
-    }
-
-
-def _median(values: Doubles) -> float:
-    return float(np.sort(values)[len(values) // 2])
-
-
-def _by_block(values: Doubles) -> dict[str, float | None]:
-    return dict(zip(_BLOCK_NAMES, map(_finite, values.tolist()), strict=True))
-
-
-_BLOCK_NAMES: Final = tuple(map(str, BLOCKS))
-
-
-_BY_BLOCK: Final = (
-    *("errors_fp16", "swamped", "variance_retention"),
-    *("expected_errors", "predicted_errors", "worst_errors"),
-)
-_NOTHING: Final[Facts] = {
-    **{name: dict.fromkeys(_BLOCK_NAMES) for name in _BY_BLOCK},
-    **dict.fromkeys(("error_fp32", "kappa", "peak", "variance_retention_fp32")),
-}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if isfinite(value) else None
+NOT_FINITE: Final = "not finite"

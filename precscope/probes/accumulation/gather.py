@@ -11,7 +11,7 @@ statistic over any dimensions are gathered by the same line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 from math import prod
 from typing import Final
 
@@ -52,19 +52,19 @@ def _sampled(total: int, samples: int) -> Index:
 
 def places(flat: Index, shape: Sequence[int]) -> list[Index]:
     """Coordinates of flat, row-major numbers in ``shape``."""
+    if not shape:
+        return []
     found: list[Index] = []
-    for size in reversed(shape):
+    for size in reversed(shape[1:]):
         found.append(flat % size)
         flat = flat // size
-    return found[::-1]
+    return [flat, *found[::-1]]
 
 
 def offsets(flat: Index, shape: Sequence[int], strides: Sequence[int]) -> Index:
     """Element offsets of flat, row-major numbers in a tensor's dimensions of these strides."""
-    result = torch.zeros_like(flat)
-    for place, stride in zip(places(flat, shape), strides, strict=True):
-        result += place * stride
-    return result
+    parts = [p * stride for p, stride in zip(places(flat, shape), strides, strict=True)]
+    return reduce(torch.add, parts) if parts else torch.zeros_like(flat)
 
 
 def gather(tensor: torch.Tensor, rows: Index, steps: Index) -> torch.Tensor:

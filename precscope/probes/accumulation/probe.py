@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from precscope.probes.accumulation.collector import Collector
-from precscope.probes.accumulation.facts import Site, measured
+from precscope.probes.accumulation.facts import NOT_FINITE, Site, taken, worked_out
 from precscope.probes.accumulation.modules import ROOT, Modules
 from precscope.probes.accumulation.reductions import gradient_norm
 from precscope.probes.accumulation.sums import prepare
@@ -32,7 +32,7 @@ def measure_accumulation(
 
     Returns:
         ``{"log2_scale", "probe_ms", "addends", "sites", "skipped"}``: sites in order of
-        execution as ``facts.measured`` describes them, ``skipped`` operators that add up and
+        execution as ``facts.worked_out`` describes them, ``skipped`` operators that add up and
         could not be taken apart, ``addends`` the number of addends looked at.
     """
     scale = 2.0**log2_scale
@@ -44,7 +44,10 @@ def measure_accumulation(
         with modules.followed(), collector:
             loss().backward()
         _add_gradient_norm(model, collector, scale)
-    sites = [site.to_dict() for site in collector.sites.values() if _is_number(site, collector)]
+    found = list(collector.sites.values())
+    for site, numbers in zip(found, worked_out([site.taken for site in found]), strict=True):
+        site.numbers = numbers
+    sites = [site.to_dict() for site in found if _is_number(site, collector)]
     return {
         "log2_scale": log2_scale,
         "probe_ms": (time.perf_counter() - started) * 1e3,
@@ -59,7 +62,7 @@ def measure_accumulation(
 
 def _is_number(site: Site, collector: Collector) -> bool:
     """False, and noted, for a sum of NaN: that is a fault of the model, not of a format."""
-    if site.numbers["unmeasured"] != "not finite":
+    if site.numbers["unmeasured"] != NOT_FINITE:
         return True
     collector.skipped[(site.operator, f"NaN in {site.site}")] += 1
     return False
@@ -71,6 +74,6 @@ def _add_gradient_norm(model: nn.Module, collector: Collector, scale: float) -> 
     if not dense:
         return
     reduction = gradient_norm(dense, scale)
-    site = Site(ROOT, "gradient norm", "norm", "backward", "reduction", reduction.length)
-    site.numbers = measured(reduction)
-    collector.sites[(ROOT, "gradient norm")] = site
+    name, length = "gradient norm", reduction.length
+    site = Site(ROOT, name, "norm", "backward", reduction.family, length, taken(reduction))
+    collector.sites[(ROOT, name)] = site

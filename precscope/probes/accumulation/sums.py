@@ -12,13 +12,15 @@ in float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 BLOCKS: Final = (1, 4, 8, 16)
+_BLOCK_SIZES: Final = np.array(BLOCKS, np.uint64)
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -61,8 +63,14 @@ def sums_of(addends: Floats) -> Sums:
     kinds, samples = len(BLOCKS), addends.shape[1]
     halves, wide = np.zeros((kinds, samples), np.float32), np.zeros(samples, np.float32)
     exact, tallies = np.zeros((3, samples)), np.zeros((kinds, 3, samples))
-    sums()(addends, np.array(BLOCKS, np.uint64), halves, wide, exact, tallies)
+    sums()(addends, _BLOCK_SIZES, halves, wide, exact, tallies)
     return Sums(halves.astype(np.float64), to_half(wide), *exact, *tallies.swapaxes(0, 1))
+
+
+def stacked(found: Sequence[Sums]) -> Sums:
+    """Sums of as many samples each, stacked along a new first dimension."""
+    parts = ([getattr(sums, field.name) for sums in found] for field in fields(Sums))
+    return Sums(*map(np.stack, parts))
 
 
 def prepare() -> None:

@@ -19,7 +19,8 @@ def title(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType]:
     setting, coverage = result["environment"], result["coverage"]
     yield page.lead(page.text("precscope", "bold"), result["title"], "bold cyan")
     where = setting["device_name"] or setting["device"]
-    setting_told = f"seed {setting['seed']}; {where}, torch {setting['torch']}"
+    seed = "no seed set" if setting["seed"] is None else f"seed {setting['seed']}"
+    setting_told = f"{seed}; {where}, torch {setting['torch']}"
     if coverage["sites"]:
         steps = counted(coverage["observed_steps"], "step")
         setting_told = f"{steps} observed at {counted(coverage['sites'], 'site')}; {setting_told}"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from precscope_reports.phrases import VERDICT_WORDS, number, power_of_two, scale, share
+from precscope_reports.phrases import number, power_of_two, scale, share, verdict_word
 from precscope_reports.terminal.page import Page
 
 SHOWN = 10
@@ -32,7 +32,7 @@ def loss_scale(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
-    word = VERDICT_WORDS.get(found["verdict"], found["verdict"])
+    word = verdict_word(found["verdict"])
     needed = found["recommended"] and found["recommended_log2"] != 0
     chosen = f", {scale(found['recommended'])}" if needed else ""
     return f"{word[:1].upper()}{word[1:]}{chosen}: {found['reason']}"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from precscope_reports.phrases import QUESTION_WORDS, SEVERITIES, counted
+from precscope_reports.phrases import QUESTION_WORDS, counted, urgency
 from precscope_reports.terminal.page import Page
 
 FINDINGS_SHOWN = 8
@@ -20,7 +20,7 @@ Finding = Mapping[str, Any]
 def verdicts(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType]:
     """One sentence per question, the most urgent first, each with the code to change."""
     yield page.heading("What to do first")
-    for verdict in sorted(result["verdicts"], key=_urgency):
+    for verdict in sorted(result["verdicts"], key=lambda one: urgency(one["severity"])):
         question = QUESTION_WORDS.get(verdict["question"], verdict["question"])
         sentence = page.lead(page.text(f"{question}.", "bold"), verdict["sentence"])
         yield page.entry(page.severity(verdict["severity"]), sentence)
@@ -58,12 +58,7 @@ def _told(group: list[Finding], page: Page) -> Iterator[Text]:
 
 def _grouped(found: list[Finding]) -> list[list[Finding]]:
     groups: dict[tuple[str, str, str], list[Finding]] = {}
-    for finding in sorted(found, key=_urgency):
+    for finding in sorted(found, key=lambda one: urgency(one["severity"])):
         key = (finding["rule"], finding["severity"], finding["remedy"])
         groups.setdefault(key, []).append(finding)
     return list(groups.values())
-
-
-def _urgency(judged: Mapping[str, Any]) -> int:
-    severity = judged["severity"]
-    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from precscope_reports.phrases import DASH, VERDICT_WORDS, counted, number, share
+from precscope_reports.phrases import DASH, counted, number, share, verdict_word
 from precscope_reports.terminal.page import Page
 
 SHOWN = 8
@@ -21,7 +21,7 @@ def master_weights(result: Mapping[str, Any], page: Page) -> Iterator[Renderable
     """The worst parameters by the share of their updates that FP16 weights keep."""
     found: Mapping[str, Any] = result["master_weights"]
     yield page.heading("Master weights")
-    word = VERDICT_WORDS.get(found["verdict"], found["verdict"])
+    word = verdict_word(found["verdict"])
     yield page.text(f"{word[:1].upper()}{word[1:]}: {found['reason']}")
     if found["verdict"] in STYLES and found["alternatives"]:
         yield page.note(f"Instead: {'; '.join(found['alternatives'])}")
@@ -51,7 +51,7 @@ def _row(parameter: Parameter, page: Page) -> tuple[Text | str, ...]:
         page.text(_retention(parameter["retention_0_01"])),
         page.text(share(parameter["lost_updates_fraction"])),
         page.text(number(parameter["learning_rate"])),
-        page.text(VERDICT_WORDS.get(verdict, verdict), STYLES.get(verdict, "")),
+        page.text(verdict_word(verdict), STYLES.get(verdict, "")),
     )
 
 

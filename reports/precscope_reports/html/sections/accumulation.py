@@ -25,6 +25,7 @@ from precscope_reports.phrases import (
     power_of_two,
     sentence,
     share,
+    verdict_word,
 )
 
 TABLE_ROWS = 50
@@ -113,7 +114,7 @@ def _urgency(site: dict[str, Any]) -> tuple[int, float]:
 
 def _row(site: dict[str, Any]) -> list[Html]:
     verdict = str(site["verdict"])
-    word = VERDICT_WORDS.get(verdict, verdict)
+    word = verdict_word(verdict)
     return [
         Html(f'{name(site["site"])}<small class="under">{esc(site["operation"])}</small>'),
         Html(

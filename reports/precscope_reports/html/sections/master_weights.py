@@ -6,7 +6,7 @@ from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, facts, join, name, table, typeset
 from precscope_reports.html.sections.section import Section, chart, nothing, worst_of
-from precscope_reports.phrases import TIMES, VERDICT_WORDS, number, sentence, share
+from precscope_reports.phrases import TIMES, VERDICT_WORDS, number, sentence, share, verdict_word
 
 TABLE_ROWS = 50
 _SHARES = (
@@ -89,9 +89,7 @@ def _row(parameter: dict[str, Any]) -> list[Html]:
     under = "no learning rate" if rate is None else f"learning rate {number(rate)}"
     return [
         Html(f'{name(parameter["name"])}<small class="under">{esc(under)}</small>'),
-        Html(
-            f'<span class="verdict-{esc(verdict)}">{esc(VERDICT_WORDS.get(verdict, verdict))}</span>'
-        ),
+        Html(f'<span class="verdict-{esc(verdict)}">{esc(verdict_word(verdict))}</span>'),
         *(dash() if parameter[key] is None else esc(share(parameter[key])) for key in _SHARES),
     ]
 

@@ -116,10 +116,15 @@ def _folded(one: str, many: str, headers: Sequence[str], rows: list[list[Html]])
 
 
 def _environment(environment: dict[str, Any]) -> Html:
-    pairs = [(label, _text(environment.get(key))) for label, key in _ENVIRONMENT]
+    pairs = [(label, _fact(environment, key)) for label, key in _ENVIRONMENT]
     pairs.append(("Created", esc(moment(environment.get("created")))))
     command = Html(f'<code class="command">{_text(environment.get("command"))}</code>')
     return facts([*pairs, ("Command", command)])
+
+
+def _fact(environment: dict[str, Any], key: str) -> Html:
+    reason = environment.get(f"{key}_reason")
+    return typeset(missing(reason)) if reason else _text(environment.get(key))
 
 
 def _text(value: Any) -> Html:

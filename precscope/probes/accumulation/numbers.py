@@ -1,0 +1,105 @@
+"""From sums in several formats to errors and their causes, for many places at once.
+
+Everything here is over stacked sums, whose arrays have one dimension more than those of ``Sums``, the
+first: a place of the model. Working out a hundred places together takes little longer than one.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from precscope.probes.accumulation.sums import BLOCKS, Doubles, Sums
+
+UNIT_ROUNDOFF: Final = 2.0**-11
+
+
+def numbers_of(sums: Sums, lengths: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The numbers of every place, as ``facts.worked_out`` describes them.
+
+    Args:
+        sums: stacked, of ``n`` places.
+        lengths: addends that were looked at, shape (n,).
+    """
+    with np.errstate(all="ignore"):
+        tables = _tables(sums, lengths)
+    rows = {name: table.tolist() for name, table in tables.items()}
+    whys = unmeasured(sums)
+    return [
+        {**_row(rows, place), "unmeasured": None} if why is None else {**NOTHING, "unmeasured": why}
+        for place, why in enumerate(whys)
+    ]
+
+
+def unmeasured(sums: Sums) -> list[str | None]:
+    """Why there is no result to compare with, by place; None where there is one.
+
+    The gradient of a bias before a batch norm is zero in truth. What is left of it once its terms are
+    rounded is noise of about u sqrt(sum p^2 / 6), and an error relative to that says nothing.
+    """
+    zero = ~sums.exact.any(-1)
+    noise = UNIT_ROUNDOFF * np.sqrt(sums.energy[:, 0].mean(-1) / 3)
+    cancelled = np.sqrt(np.square(sums.exact).mean(-1)) < 2 * noise
+    whys = np.where(cancelled, "the terms cancel to less than their own rounding", "")
+    return [why or None for why in np.where(zero, "every sampled sum is zero", whys).tolist()]
+
+
+def _tables(sums: Sums, lengths: npt.NDArray[np.int64]) -> dict[str, Doubles]:
+    exact = sums.exact[:, None]
+    found = np.concatenate((sums.half, sums.wide[:, None]), 1)
+    size = np.sqrt(np.square(exact).mean(-1))
+    errors = np.sqrt(np.square(found - exact).mean(-1)) / size
+    kappa = _median(sums.magnitude / abs(sums.exact))[:, None]
+    roundings = np.ceil(lengths[:, None] / np.array(BLOCKS))
+    expected = np.sqrt(sums.walk.mean(-1) / 3) / size
+    # Sums that hardly differ from each other have no variance to keep.
+    variance = exact.var(-1)
+    kept = found.var(-1) / np.where(variance > (1e-12 * size) ** 2, variance, np.nan)
+    return {
+        "errors_fp16": errors[:, :-1],
+        "error_fp32": errors[:, -1],
+        "kappa": kappa[:, 0],
+        "peak": sums.peak.max(-1),
+        "swamped": sums.swamped.sum(-1) / sums.energy.sum(-1),
+        "variance_retention": kept[:, :-1],
+        "variance_retention_fp32": kept[:, -1],
+        "expected_errors": np.where(np.isfinite(errors[:, :-1]), expected, np.nan),
+        "predicted_errors": np.sqrt(roundings) * UNIT_ROUNDOFF * kappa,
+        "worst_errors": roundings * UNIT_ROUNDOFF * kappa,
+    }
+
+
+def _median(values: Doubles) -> Doubles:
+    middle: Doubles = np.sort(values, -1)[:, values.shape[-1] // 2]
+    return middle
+
+
+def _row(rows: dict[str, list[Any]], place: int) -> dict[str, Any]:
+    row = {name: values[place] for name, values in rows.items()}
+    return {
+        name: _by_block(value) if name in _BY_BLOCK else _finite(value)
+        for name, value in row.items()
+    }
+
+
+def _by_block(values: list[float]) -> dict[str, float | None]:
+    return dict(zip(_BLOCK_NAMES, map(_finite, values), strict=True))
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+_BLOCK_NAMES: Final = tuple(map(str, BLOCKS))
+_BY_BLOCK: Final = (
+    *("errors_fp16", "swamped", "variance_retention"),
+    *("expected_errors", "predicted_errors", "worst_errors"),
+)
+NOTHING: Final[dict[str, Any]] = {
+    **{name: dict.fromkeys(_BLOCK_NAMES) for name in _BY_BLOCK},
+    **dict.fromkeys(("error_fp32", "kappa", "peak", "variance_retention_fp32")),
+}
+"""The numbers of a place where nothing was measured."""
