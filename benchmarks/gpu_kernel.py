@@ -166,10 +166,11 @@ def tune(setting: Setting) -> dict[str, Any]:
 
     rows: list[dict[str, Any]] = []
     processors = torch.cuda.get_device_properties(setting.device).multi_processor_count
-    tiles = (2048, 4096) if setting.quick else (1024, 2048, 4096)
-    for dtype, warps, tile in product((torch.float16, torch.float32), (8, 4, 16), tiles):
+    per_thread = (16,) if setting.quick else (16, 32)
+    for dtype, warps, values in product((torch.float16, torch.float32), (8, 4, 16), per_thread):
         if setting.is_over:
             return {"rows": rows, "cut": True, "best": _best(rows)}
+        tile = values * 32 * warps
         tensor = _normal((1 << 30) // dtype.itemsize, dtype, setting)
         source = tensor.view(torch.int32 if dtype.itemsize == 4 else torch.int16)
         into = new_rows(1, setting.device)[0]
@@ -189,6 +190,7 @@ def tune(setting: Setting) -> dict[str, Any]:
                     into,
                     KIND=kind,
                     WIDTH=tile,
+                    PLANES=kernel.PLANES,
                     **(kernel.LAUNCH | {"num_warps": warps}),
                 )
 

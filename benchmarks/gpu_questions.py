@@ -254,7 +254,9 @@ def graphs_kept(setting: Setting) -> dict[str, Any]:
 def _graph_launches(step: Callable[[], None]) -> dict[str, int]:
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True
+    ) as profiler:
         step()
         torch.cuda.synchronize()
     names = [event.name for event in profiler.events()]

@@ -185,6 +185,40 @@ class ExponentHistogram:
         lost = self.l1_below(edge) + _at(self.powers, edge) * 2.0**edge
         return min(1.0, lost / self.sum_abs)
 
+    def log2_scale_that_keeps(
+        self, fmt: NumberFormat, l1_limit: float, count_limit: float = 1.0
+    ) -> int:
+        """Smallest ``k`` so that after a scale by ``2^k`` no more than these shares are flushed.
+
+        Exact to the bit: both shares fall as k rises. The smallest k told is that which puts the
+        flush threshold at the topmost octave, also where there is nothing to lose.
+
+        Args:
+            fmt: the format.
+            l1_limit: of sum |x|, see ``l1_flushed_fraction``.
+            count_limit: of the finite non-zero values, see ``flushed_fraction``.
+        """
+        low, high = MIN_EXPONENT - 1, MAX_EXPONENT + 1
+        if self.sum_abs <= 0.0:
+            low = MAX_EXPONENT
+        while high - low > 1:
+            edge = (low + high) // 2
+            if self._is_kept(edge, l1_limit, count_limit):
+                low = edge
+            else:
+                high = edge
+        return fmt.log2_flush_threshold - low
+
+    def _is_kept(self, edge: int, l1_limit: float, count_limit: float) -> bool:
+        """Whether flushing what is at most ``2^edge`` keeps enough."""
+        values, mass = self._sums_below()
+        powers = int(self.powers[edge - MIN_EXPONENT])
+        flushed, nonzero = values[edge - MIN_EXPONENT] + powers, values[BINS]
+        if nonzero and flushed / nonzero > count_limit:
+            return False
+        lost = mass[edge - MIN_EXPONENT] + powers * 2.0**edge
+        return (1.0 if flushed == nonzero else lost / self.sum_abs) <= l1_limit
+
     def log2_scale_before_overflow(self, fmt: NumberFormat) -> int | None:
         """Largest ``k`` for which no value times ``2^k`` overflows ``fmt``; None if all are zero."""
         if self.amax <= 0.0:

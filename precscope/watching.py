@@ -24,6 +24,15 @@ from precscope.monitor.state import KINDS, checked_kinds
 from precscope.recording import RecordingWriter
 from precscope.recording.ranks import rank_path
 
+UNLIKELY_DRAWN = 2**32
+"""Seeds below it were set by somebody: one that torch draws itself, of 64 bits, or of 53 without
+a random device, is as small once in two million programs at most."""
+
+MAYBE_DRAWN = (
+    "torch's generator started from {}, as large as what torch draws where no seed is set; whether "
+    "this one was set cannot be told"
+)
+
 
 class Watch:
     """A monitor that records to a file, until it is closed or the program ends.
@@ -125,7 +134,7 @@ def watch(
         path = rank_path(path, rank)
     writer = RecordingWriter(path, meta, overwrite=overwrite)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    writer.put_document("environment", environment(device, torch.initial_seed(), _command()))
+    writer.put_document("environment", _environment(device))
     writer.put_document("half_weights", _half_weights(model))
     monitor = Monitor(
         model,
@@ -138,6 +147,15 @@ def watch(
         scaler=scaler,
     )
     return Watch(monitor, writer)
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """Where it runs; its seed is null where torch may have drawn it itself."""
+    seed = torch.initial_seed()
+    facts = environment(device, seed, _command())
+    if seed < UNLIKELY_DRAWN:
+        return facts
+    return {**facts, "seed": None, "seed_reason": MAYBE_DRAWN.format(seed)}
 
 
 def _half_weights(model: nn.Module) -> list[str]:

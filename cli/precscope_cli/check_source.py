@@ -12,7 +12,7 @@ import click
 
 from precscope.errors import RecordingError, UsageError
 from precscope_cli.options import Request
-from precscope_cli.output import RECORDING, RESULT, choose_folder
+from precscope_cli.output import RECORDING, RESULT, claim_folder
 from precscope_cli.sides import open_recordings
 from precscope_cli.streams import tell
 
@@ -124,7 +124,7 @@ def result_of_file(request: Request, script: Script | None, command: str) -> tup
     from precscope_cli.run import run
 
     name = script.name if script else request.file.stem
-    folder = choose_folder(request.output, name, time.localtime())
+    folder = claim_folder(request.output, name, time.localtime())
     if not request.quiet:
         tell(f"precscope: analyze {script.target if script else request.file} into {folder}")
     # The report of the analysis would bury the lines of the gate: it is in the folder.

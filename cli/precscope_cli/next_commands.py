@@ -36,6 +36,10 @@ class Commands:
         longer = ("--recipes", "fp32,advised", "--recipe-steps", str(LONGER * self.trained_steps))
         return self._line(("analyze", self.file, *longer), "train longer with the advice")
 
+    def what_to_set(self) -> str:
+        """Analyze, after a training that nothing has advised."""
+        return self._line(("analyze", self.file), "what to set")
+
     def which_scale(self) -> str:
         """Analyze, after a sweep has shown the doses."""
         return self._line(("analyze", self.file), "which scale to set")
@@ -43,13 +47,16 @@ class Commands:
     def after_breach(self, result: Mapping[str, Any]) -> tuple[str, ...]:
         """What to do where the advised recipe did not train like FP32; () where it did.
 
-        First another recipe that did, then what mends the breach: the loss in FP32 where it
+        Where FP32 itself diverged there is nothing to hold a recipe against, and nothing to
+        train longer. Else first another recipe that did, then what mends the breach: the loss in FP32 where it
         overflows, a sweep of the loss scales where gradients are lost or steps skipped, else a
         longer look before advising again.
 
         Args:
             result: a dict of schema 1, see ``docs/json.md``.
         """
+        if _fp32_diverged(result["runs"]):
+            return (self._line(("analyze", self.file), "once FP32 itself trains"),)
         breaches = result["parity"]["breaches"]
         if not breaches:
             return ()
@@ -72,6 +79,10 @@ class Commands:
 
     def _line(self, words: Sequence[str], purpose: str) -> str:
         return f"{shlex.join(('precscope', *words))}  # {purpose}"
+
+
+def _fp32_diverged(runs: Sequence[Mapping[str, Any]]) -> bool:
+    return any(run["recipe"] == "fp32" and run["diverged_at"] is not None for run in runs)
 
 
 def _other_recipe(runs: Sequence[Mapping[str, Any]]) -> str | None:

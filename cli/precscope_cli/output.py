@@ -35,6 +35,24 @@ def choose_folder(output: Path | None, name: str, now: time.struct_time) -> Path
     return folder
 
 
+def claim_folder(output: Path | None, name: str, now: time.struct_time) -> Path:
+    """Choose the folder for a run and make it, a new one for each run that asks for none.
+
+    Raises:
+        UsageError: the folder asked for holds files already, or is a file.
+        PrecscopeError: it cannot be made.
+    """
+    while True:
+        folder = choose_folder(output, name, now)
+        try:
+            folder.mkdir(parents=True, exist_ok=output is not None)
+        except FileExistsError:  # another run has made it since it was chosen
+            continue
+        except OSError as error:
+            raise PrecscopeError(f"cannot write to --output {folder}: {_why(error)}") from error
+        return folder
+
+
 def create_folder(folder: Path) -> None:
     """Make the folder and its parents.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import click
 
-from precscope.errors import PrecscopeError
+from precscope.errors import PrecscopeError, RecordingError, UsageError
 from precscope.script import Script
 from precscope_cli.application import INTERRUPTED
 from precscope_cli.fresh import render_fresh
@@ -26,7 +26,7 @@ from precscope_cli.output import (
     RECORDING,
     RESULT,
     check_writable_file,
-    choose_folder,
+    claim_folder,
     create_folder,
     drop_folder,
 )
@@ -70,6 +70,10 @@ class Results:
         return self.folder / RECIPE
 
 
+class _InUseError(UsageError):
+    """The Recording in the folder is another run's, which goes on: nothing of it is ours."""
+
+
 def run(request: Request, entry: Entry, command: str, script: Script | None = None) -> None:
     """Run the library's ``entry`` on the model file, or a script, and render what was recorded.
 
@@ -79,10 +83,10 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
             own exit code.
     """
     name = script.name if script else request.file.stem
-    results = Results(choose_folder(request.output, name, time.localtime()))
     copy = None if request.json in {None, "-"} else Path(str(request.json))
     if copy:
         check_writable_file(copy)
+    results = Results(claim_folder(request.output, name, time.localtime()))
     try:
         shown = display_beside_script if script else display_for
         with shown(request.quiet) as display, _same_path(), _free_stdout(request):
@@ -96,6 +100,8 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
         _salvage(results)
         tell("interrupted")
         raise click.exceptions.Exit(INTERRUPTED) from None
+    except _InUseError:
+        raise
     except BaseException:
         _salvage(results)
         raise
@@ -124,7 +130,14 @@ def _record(
     workload = load_workload(request.file)
     create_folder(results.folder)
     record: Callable[..., object] = getattr(analysis, entry)
-    record(workload, results.recording, options, command, display)
+    try:
+        record(workload, results.recording, options, command, display)
+    except RecordingError as error:
+        if isinstance(error.__context__, FileExistsError):
+            raise _InUseError(
+                f"{_short(results.folder)} is another run's: name a new --output"
+            ) from None
+        raise
     return 0
 
 
@@ -173,8 +186,8 @@ def _next_commands(
         longer_look = longer_command(script, int(request.settings.get("steps", 60)))
         return (longer_look, f"{again}  # this report again")
     commands = _commands(request)
-    first = commands.which_scale() if entry == "scale_sweep" else commands.train_longer()
-    return (first, f"{again}  # this report again")
+    first = {"scale_sweep": commands.which_scale, "train_only": commands.what_to_set}
+    return (first.get(entry, commands.train_longer)(), f"{again}  # this report again")
 
 
 def _commands(request: Request) -> Commands:

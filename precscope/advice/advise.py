@@ -34,7 +34,7 @@ from precscope.advice.promise import Proof, prove
 from precscope.advice.promise_findings import promise_findings
 from precscope.advice.ranges import range_findings, range_verdict
 from precscope.advice.risk import at_risk
-from precscope.advice.script_findings import script_findings
+from precscope.advice.script_findings import half_weights_tried, script_findings
 from precscope.errors import UsageError
 from precscope.recipe import Recipe
 from precscope.recording import Recording
@@ -136,7 +136,7 @@ def _judged(evidence: Evidence) -> _Judged:
         sums=judge_sums(document("accumulation")),
         recipe=advised_recipe(ranges, [s for s, _ in evidence.sites], loss_scale, need, tried),
         runs=runs,
-        proof=prove(runs, document("residual")),
+        proof=prove(runs, evidence.residual()),
         drift=drift_of(needs, loss_scale, was_probed(evidence.arbitration())),
         breaks=breaks(document("non_finite")),
     )
@@ -158,13 +158,18 @@ def _findings(evidence: Evidence, judged: _Judged) -> list[Finding]:
     ]
 
 
+def _half_weights_tried(evidence: Evidence) -> str:
+    document = evidence.recording.document
+    return half_weights_tried(document("script"), document("runs", []) or [])
+
+
 def _verdicts(evidence: Evidence, judged: _Judged) -> tuple[Verdict, ...]:
     forward = [s for s, _ in evidence.sites if s.kind in ("activation", "weight") and at_risk(s)]
     summed = accumulation_verdict(judged.sums)
     return broken_promise_first(
         range_verdict(judged.ranges, len(forward)),
         loss_scale_verdict(judged.loss_scale),
-        master_weight_verdict(evidence.retention, judged.need),
+        master_weight_verdict(evidence.retention, judged.need, _half_weights_tried(evidence)),
         training_verdict(judged.runs, judged.proof),
         *([summed] if summed else []),
     )

@@ -3,7 +3,8 @@
     need(t) = max over gradient sites of the smallest k that the histogram screen accepts in window t
 
 The screen is stricter than a real backward. Where one decided the advised minimum, ``need`` is
-shifted to its level: so that the windows in which the backward ran agree with it. A straight line
+shifted to its level, so that the windows in which the backward ran agree with it; up only where a
+backward was harmed at a smaller scale. A straight line
 through the second half of the windows (the first half is warm-up) gives the slope; it counts where
 it moves the need by a bit within that half and exceeds twice its standard error.
 """
@@ -66,7 +67,7 @@ def drift_of(needs: Sequence[Need], advice: LossScaleAdvice, was_probed: bool) -
     """
     if not needs or advice.minimum_log2 is None:
         return Drift("unknown", "no gradient was observed over time")
-    shift = advice.minimum_log2 - _probed_need(sustained(needs)) if was_probed else 0
+    shift = _shift(needs, advice.minimum_log2, advice.minimum_site) if was_probed else 0
     level = [replace(need, needed_log2=need.needed_log2 + shift) for need in needs]
     slope = trend(level)
     drift = Drift(
@@ -83,6 +84,16 @@ def drift_of(needs: Sequence[Need], advice: LossScaleAdvice, was_probed: bool) -
 def constant_scale(advice: LossScaleAdvice) -> int | None:
     """The constant scale that is advised, log2, 0 for none needed; None if it is no constant."""
     return advice.recommended_log2 if advice.verdict in ("static", "not_needed") else None
+
+
+def _shift(needs: Sequence[Need], minimum_log2: int, minimum_site: str | None) -> int:
+    """From the screen's level to the real backward's.
+
+    Where the backward was harmed at no scale (no ``minimum_site``), its level is not known: it is
+    the screen's, or below.
+    """
+    shift = minimum_log2 - _probed_need(sustained(needs))
+    return shift if minimum_site is not None else min(shift, 0)
 
 
 def _probed_need(needs: Sequence[Need]) -> int:

@@ -13,11 +13,14 @@ _DEFAULTS = LossScaling()
 def drift_findings(drift: Drift, residual: Residual) -> list[Finding]:
     """A finding where the need has left the advised scale or is about to.
 
-    A warning, unless the advised run was measured beyond that step and was still at its floor.
+    A warning, unless the advised run was measured beyond that step and was still at its floor; none
+    if the need has come back as well.
     """
     if drift.state not in ("left", "leaving"):
         return []
     disproved = _still_at_floor(drift, residual)
+    if disproved and drift.state == "left" and _came_back(drift):
+        return []
     run = f"; the advised run was still at its floor after step {disproved}" if disproved else ""
     return [
         Finding(
@@ -35,6 +38,10 @@ def drift_findings(drift: Drift, residual: Residual) -> list[Finding]:
             },
         )
     ]
+
+
+def _came_back(drift: Drift) -> bool:
+    return drift.advised_log2 is not None and drift.needs[-1].needed_log2 <= drift.advised_log2
 
 
 def _dynamic_code(log2_initial: int) -> str:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from precscope.advice.evidence import Evidence
-from precscope.advice.risk import at_risk
-from precscope.advice.screen import COUNT_LOST_LIMIT, L1_LOST_LIMIT, site_minimum
-from precscope.facts import GRADIENT_KINDS, Window
+from precscope.advice.noise import resolved
+from precscope.advice.risk import module_of
+from precscope.advice.screen import (
+    COUNT_LOST_LIMIT,
+    L1_LOST_LIMIT,
+    is_half_gradient,
+    site_minimum,
+)
+from precscope.facts import Site
 from precscope.formats import FP16
+from precscope.histogram import ExponentHistogram
+
+_Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +46,41 @@ def needs_over_time(evidence: Evidence, maximum_log2: int | None) -> list[Need]:
         evidence: of the recording.
         maximum_log2: largest safe scale, above which only mass is judged; see ``site_minimum``.
     """
-    worst: dict[tuple[int, int], Need] = {}
-    for index, site in enumerate(evidence.recording.sites):
-        if site.kind not in GRADIENT_KINDS or not at_risk(site):
+    worst: dict[_Span, Need] = {}
+    for site, span, histogram, terms in _judged_windows(evidence):
+        known = worst.get(span)
+        # Without its noise a gradient needs no more: what is enough with it is enough.
+        if not histogram.nonzero or (known and _accepts(histogram, known.needed_log2)):
             continue
-        name = f"{site.name} ({site.kind.replace('_', ' ')})"
-        for window in evidence.recording.windows(index):
-            span = (window.first_step, window.last_step)
-            known = worst.get(span)
-            if not window.histogram.nonzero or (known and _accepts(window, known.needed_log2)):
-                continue
-            need = site_minimum(window.histogram, maximum_log2)
-            if known is None or need > known.needed_log2:
-                worst[span] = Need(*span, need, name)
+        need = site_minimum(resolved(site, histogram, terms), maximum_log2)
+        if known is None or need > known.needed_log2:
+            worst[span] = Need(*span, need, f"{site.name} ({site.kind.replace('_', ' ')})")
     return [worst[span] for span in sorted(worst)]
 
 
-def _accepts(window: Window, k: int) -> bool:
+def _judged_windows(evidence: Evidence) -> Iterator[tuple[Site, _Span, ExponentHistogram, float]]:
+    """Every window of a gradient that is not noise, with the sum of its module's output gradient.
+
+    Outputs come first, because of these sums.
+    """
+    terms: dict[tuple[str, _Span], float] = defaultdict(float)
+    half = [(i, s) for i, s in enumerate(evidence.recording.sites) if is_half_gradient(s)]
+    for index, site in sorted(half, key=lambda pair: pair[1].kind != "activation_gradient"):
+        if site.kind == "weight_gradient" and site.name in evidence.noise:
+            continue
+        for window in evidence.recording.windows(index):
+            span, histogram = (window.first_step, window.last_step), window.histogram
+            key = (module_of(site), span)
+            if site.kind == "activation_gradient":
+                terms[key] = max(terms[key], histogram.sum_abs)
+            yield site, span, histogram, terms.get(key, 0.0)
+
+
+def _accepts(histogram: ExponentHistogram, k: int) -> bool:
     """Whether a scale that another site needs is enough here: much cheaper than the search."""
     return (
-        window.histogram.flushed_fraction(FP16, k) <= COUNT_LOST_LIMIT
-        and window.histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
+        histogram.flushed_fraction(FP16, k) <= COUNT_LOST_LIMIT
+        and histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
     )
 
 

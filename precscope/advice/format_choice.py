@@ -72,7 +72,7 @@ def choose_formats(
             module.forward.append((site, histogram))
     for parameter in retention:
         owner = modules.get(parameter.name.rpartition(".")[0] or "(root)")
-        if owner is not None and parameter.retention is not None:
+        if owner is not None and parameter.retention is not None and not parameter.is_noise:
             owner.retention = min(parameter.retention, owner.retention or 1.0)
     return [FormatChoice(m.name, *_choose(m, recipe)) for m in modules.values()]
 

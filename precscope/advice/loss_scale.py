@@ -58,7 +58,7 @@ def screen_minimum(sites: list[GradientSite], maximum_log2: int | None) -> tuple
     """The screen's minimum over all gradient sites, and the site that sets it.
 
     Args:
-        sites: gradient sites at risk.
+        sites: gradient sites at risk, without what is noise.
         maximum_log2: largest safe scale, None if unknown; see ``site_minimum``.
     """
     needs = [

@@ -47,6 +47,8 @@ class ParameterRetention:
         learning_rate: at the last observed step.
         verdict: what this parameter needs; ``stays_fp32`` if no half precision run would store
             it in FP16.
+        is_noise: whether its gradient is rounding error, so that its R says nothing; see
+            ``cancelled_parameters``.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ParameterRetention:
     ratio_above_2048_fraction: float | None
     learning_rate: float | None
     verdict: ParameterVerdict
+    is_noise: bool = False
 
 
 def parameter_retention(
@@ -93,6 +96,7 @@ def parameter_retention(
         ratio_above_2048_fraction=_share(sum(w.ratio_above_2048 for w in windows), nonzero),
         learning_rate=windows[-1].learning_rate,
         verdict=_verdict(by_factor, at_risk, is_noise),
+        is_noise=is_noise,
     )
 
 
@@ -161,9 +165,17 @@ ALTERNATIVES = (
 )
 
 
-def master_weight_verdict(parameters: list[ParameterRetention], need: Need) -> Verdict:
-    """One sentence: is an FP32 master copy needed?"""
-    risky = [p for p in parameters if p.at_risk and p.retention is not None]
+def master_weight_verdict(
+    parameters: list[ParameterRetention], need: Need, proof: str = ""
+) -> Verdict:
+    """One sentence: is an FP32 master copy needed?
+
+    Args:
+        parameters: what FP16 weights keep of their updates; noise is not told of.
+        need: what was judged of them.
+        proof: what a run without the copy showed, as a clause; said where none is needed.
+    """
+    risky = [p for p in parameters if p.at_risk and not p.is_noise and p.retention is not None]
     if need == "unknown" or not risky:
         return Verdict("master_weights", "ok", "No update of an FP16 weight was observed.")
     worst = min(risky, key=_key)
@@ -180,7 +192,8 @@ def master_weight_verdict(parameters: list[ParameterRetention], need: Need) -> V
             f"learning rate 10 to 100 times smaller (R = {_later(risky):.2f})."
         )
         return Verdict("master_weights", "advice", sentence, code)
-    sentence = f"Master weights are not needed here: FP16 weights keep the updates ({numbers})."
+    sentence = f"Master weights are not needed here: FP16 weights keep the updates ({numbers}"
+    sentence += f"); {proof}." if proof else ")."
     return Verdict("master_weights", "ok", sentence)
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from precscope.advice.breaches import SAME_LOSS, Run, first_run, relative_loss_gap, told
+from precscope.advice.breaches import (
+    MANY_SKIPPED,
+    SAME_LOSS,
+    Run,
+    first_run,
+    relative_loss_gap,
+    told,
+)
 from precscope.advice.findings import Finding, Verdict
 from precscope.advice.parity import ADVISED, BASELINE, Comparison
 from precscope.advice.promise import Proof, fp32_diverged_at, prove
@@ -137,11 +144,36 @@ def _run_finding(run: Run, baseline: Run, spread: float | None) -> Finding | Non
         "advice",
         None,
         f"recipe {run.get('recipe')} {what} (final loss {_number(run)}, FP32 {_number(baseline)}"
-        f"{beyond})",
-        "train with the advised recipe",
+        f"{beyond}){_steps_lost(run) if diverged is None else ''}",
+        "train it for longer before judging it (--recipe-steps), or with the advised recipe"
+        if diverged is None and _lost_many_steps(run)
+        else "train with the advised recipe",
         "",
         _evidence(run, baseline, spread),
     )
+
+
+def _steps_lost(run: Run) -> str:
+    """What skipped steps have to do with being behind; "" without any."""
+    skipped, steps = int(run.get("skipped_steps") or 0), int(run.get("steps") or 0)
+    if not skipped:
+        return ""
+    told = f"; {skipped} of {steps} steps were skipped{_scale_came_down(run)}"
+    return f"{told}, which may be all the difference in so few" if _lost_many_steps(run) else told
+
+
+def _lost_many_steps(run: Run) -> bool:
+    skipped, steps = int(run.get("skipped_steps") or 0), int(run.get("steps") or 0)
+    return skipped > MANY_SKIPPED * steps
+
+
+def _scale_came_down(run: Run) -> str:
+    """The scale before the first and after the last skipped step, if it fell."""
+    skipped, scales = run.get("skipped_at") or (), run.get("log2_scales") or ()
+    if not skipped or max(skipped) >= len(scales):
+        return ""
+    high, low = scales[min(skipped)], scales[min(max(skipped) + 1, len(scales) - 1)]
+    return f" while the scale came down from 2^{high:g} to 2^{low:g}" if low < high else ""
 
 
 def _allowance(baseline: Run, spread: float | None) -> float:
@@ -157,4 +189,6 @@ def _evidence(run: Run, baseline: Run, spread: float | None) -> dict[str, Any]:
         "final_loss": run.get("final_loss"),
         "final_loss_fp32": baseline.get("final_loss"),
         "fp32_range": spread,
+        "skipped_steps": run.get("skipped_steps"),
+        "steps": run.get("steps"),
     }

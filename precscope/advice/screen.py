@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from precscope.advice.risk import at_risk
 from precscope.facts import GRADIENT_KINDS, Site
 from precscope.formats import FP16
-from precscope.histogram import MAX_EXPONENT, MIN_EXPONENT, ExponentHistogram
+from precscope.histogram import ExponentHistogram
 
 L1_LOST_LIMIT = 1e-3
 COUNT_LOST_LIMIT = 0.05
@@ -67,26 +67,12 @@ def site_minimum(histogram: ExponentHistogram, maximum_log2: int | None) -> int:
 def minimum_log2_scale(histogram: ExponentHistogram, judge_count: bool = True) -> int:
     """Smallest k for which the site loses neither 1e-3 of its mass nor 5 % of its values.
 
-    Both shares fall as k rises, so the answer is found by bisection; it is exact to the bit.
-
     Args:
         histogram: the site's gradients at true scale.
         judge_count: False to look at the mass only.
     """
-    low, high = FP16.log2_flush_threshold - MAX_EXPONENT - 1, -MIN_EXPONENT
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _kept(histogram, middle, judge_count):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def _kept(histogram: ExponentHistogram, k: int, judge_count: bool) -> bool:
-    if judge_count and histogram.flushed_fraction(FP16, k) > COUNT_LOST_LIMIT:
-        return False
-    return histogram.l1_flushed_fraction(FP16, k) <= L1_LOST_LIMIT
+    count_limit = COUNT_LOST_LIMIT if judge_count else 1.0
+    return histogram.log2_scale_that_keeps(FP16, L1_LOST_LIMIT, count_limit)
 
 
 def screen_point(sites: list[GradientSite], k: int) -> ScreenPoint:

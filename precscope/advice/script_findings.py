@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from precscope.advice.breaches import Run
 from precscope.advice.findings import Finding
+from precscope.advice.promise import trains_like_fp32
+
+HALF_WEIGHTS = "paper-no-master"
+"""The recipe that trains a script with FP16 weights alone; the advised one keeps its FP32 weights."""
 
 
 def script_findings(document: Mapping[str, Any] | None) -> list[Finding]:
@@ -26,6 +31,28 @@ def script_findings(document: Mapping[str, Any] | None) -> list[Finding]:
     left_out = document.get("not_run")
     entries = left_out if isinstance(left_out, list) else []
     return found + [_not_run(entry) for entry in entries if isinstance(entry, Mapping)]
+
+
+def half_weights_tried(document: Mapping[str, Any] | None, runs: Sequence[Run]) -> str:
+    """What a script's runs say of FP16 weights without a master copy; "" if it is no script.
+
+    Args:
+        document: ``script``.
+        runs: the recorded runs.
+    """
+    if not document:
+        return ""
+    if not any(run.get("recipe") == HALF_WEIGHTS for run in runs):
+        return (
+            "this is foreseen from the measured updates and not tried, because the script's own "
+            f"weights stay FP32 (--recipes {HALF_WEIGHTS} tries it)"
+        )
+    if trains_like_fp32(runs, HALF_WEIGHTS):
+        return f"the script trained with FP16 weights alone ({HALF_WEIGHTS}) as with FP32"
+    return (
+        f"that the script trains with FP16 weights alone is not shown by its {HALF_WEIGHTS} run, "
+        "so keep the FP32 weights until a longer one does"
+    )
 
 
 def _mixed(mixed: Mapping[str, Any]) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from precscope.advice.arbiter import Arbitration, arbitrate, overflow_log2
 from precscope.advice.evidence import Evidence
+from precscope.advice.noise import without_errors_of
 from precscope.probes.shadow_backward import measure_gradient_errors
 from precscope.workload import Session
 
@@ -54,6 +55,7 @@ class GradientProbe:
     def __init__(self) -> None:
         self._stages: list[Document] = []
         self._batches = 0
+        self._noise: set[str] = set()
 
     def __call__(
         self, session: Session, batches: list[Any], evidence: Evidence, is_last: bool
@@ -69,6 +71,7 @@ class GradientProbe:
         wanted = candidates(evidence)
         if wanted is None:
             return
+        self._noise = evidence.noise
         used = batches if is_last else batches[-1:]
         stage = _StageErrors(session, used)
         stage.measure(wanted.tried if is_last else wanted.early)
@@ -84,7 +87,7 @@ class GradientProbe:
 
     def arbitration(self) -> Arbitration | None:
         """What the stages until now say together."""
-        return arbitrate(self.document())
+        return arbitrate(without_errors_of(self._noise, self.document()))
 
     def _gap(self, top: int) -> set[int]:
         """Up to two untried scales between the smallest sufficient one and the next below it."""

@@ -63,10 +63,10 @@ def add_codes(flat: torch.Tensor, row: torch.Tensor) -> None:
 
     table = code_table(flat.dtype, flat.device)
     codes = torch.zeros(256, dtype=torch.int64, device=flat.device)
-    grid = (max(1, min(-(-flat.numel() // kernel.TILE), programs(flat.device))),)
+    grid = (max(1, min(-(-flat.numel() // kernel.CODES_TILE), programs(flat.device))),)
     with on(flat.device):
         kernel.count_codes[grid](
-            flat.view(torch.uint8), flat.numel(), codes, WIDTH=kernel.TILE, **kernel.LAUNCH
+            flat.view(torch.uint8), flat.numel(), codes, WIDTH=kernel.CODES_TILE, **kernel.LAUNCH
         )
     row[slots.OBSERVATIONS] += 1
     row.scatter_add_(0, table.slots, codes)

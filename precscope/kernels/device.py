@@ -106,6 +106,7 @@ def _launch_flat(flat: torch.Tensor, row: torch.Tensor) -> None:
             row,
             KIND=KINDS[flat.dtype],
             WIDTH=kernel.TILE,
+            PLANES=kernel.PLANES,
             **kernel.LAUNCH,
         )
 
@@ -130,7 +131,11 @@ def launch_many(tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -
     table = sent(torch.tensor(_jobs(tensors, rows), dtype=torch.int64), device)
     with on(device):
         kernel.observe_jobs[(len(table),)](
-            table, KIND=KINDS[tensors[0].dtype], WIDTH=kernel.TILE, **kernel.LAUNCH
+            table,
+            KIND=KINDS[tensors[0].dtype],
+            WIDTH=kernel.TILE,
+            PLANES=kernel.PLANES,
+            **kernel.LAUNCH,
         )
 
 
@@ -154,6 +159,8 @@ def can_share_launch(tensor: torch.Tensor, row: torch.Tensor) -> bool:
         and row.device == tensor.device
         and why_no_kernel("cuda") is None
         and is_dense(tensor)
+        # The kernel that shares a launch loads words of 16 bytes.
+        and tensor.data_ptr() % 16 == 0
         and not is_capturing()
     )
 

@@ -38,7 +38,16 @@ def forget(key: str) -> None:
     _watchers.pop(key, None)
 
 
-@torch.library.custom_op("precscope_v1::watch", mutates_args=())
+OPERATOR: Final = "precscope_v1::watch"
+
+_UNSAFE: Final = getattr(torch._C.Tag, "cudagraph_unsafe", None)
+"""Inductor runs operators with this tag between CUDA graphs: a replay would look nothing up."""
+
+
+_TAGS: Final[dict[str, Any]] = {} if _UNSAFE is None else {"tags": (_UNSAFE,)}
+
+
+@torch.library.custom_op(OPERATOR, mutates_args=(), **_TAGS)
 def watch_operator(tensor: torch.Tensor, key: str, position: int, gradient: bool) -> None:
     """Tell the watcher of ``key`` what the output at ``position``, or its gradient, holds."""
     watcher = _watchers.get(key)
@@ -48,7 +57,20 @@ def watch_operator(tensor: torch.Tensor, key: str, position: int, gradient: bool
 
 @watch_operator.register_fake
 def _watch_fake(tensor: torch.Tensor, key: str, position: int, gradient: bool) -> None:
-    """Nothing to infer: no output."""
+    """Nothing to infer: no output. Runs while code is compiled, before Inductor looks at it."""
+    _keep_out_of_cuda_graphs()
+
+
+def _keep_out_of_cuda_graphs() -> None:
+    """Have Inductor split its graphs at the operator.
+
+    It asks for the tag of a node's target, which is ``with_effects`` for an operator that has one;
+    its own list of operators to split at it compares with the operator inside.
+    """
+    config = sys.modules.get("torch._inductor.config")
+    listed = getattr(config, "custom_should_partition_ops", None)
+    if isinstance(listed, list) and OPERATOR not in listed:
+        config.custom_should_partition_ops = [*listed, OPERATOR]  # type: ignore[union-attr]
 
 
 def _register_effect() -> bool:

@@ -13,8 +13,10 @@ from precscope.monitor.modules import ModuleHooks
 from precscope.monitor.parameters import ParameterHooks
 from precscope.monitor.sitebook import SiteBook
 
+FIRST = ".".join(map(str, compiled.FIRST_TORCH))
 BEFORE = "compiled before watching began: call watch before the compiled model"
-TOO_OLD = "runs compiled, which this version of torch does not let be observed"
+TOO_OLD = f"runs compiled, which torch before {FIRST} does not let be observed"
+NOT_CALLED = "its forward was not called while observed"
 
 
 def coverage_document(
@@ -61,4 +63,7 @@ def _reason(name: str, module: nn.Module, modules: ModuleHooks) -> str:
         return "a container, which is not called"
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return "its weights are used directly by the attention that owns it"
-    return modules.reasons.get(name, "its forward was not called while observed")
+    unseen = NOT_CALLED
+    if compiled.compiled_code_exists() and not compiled.WORKS:
+        unseen = f"{NOT_CALLED}, or {TOO_OLD}"
+    return modules.reasons.get(name, unseen)

@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from precscope.monitor.marks import Marks
+from precscope.monitor.readback import HostReader
 from precscope.monitor.rows import RowStore
 from precscope.monitor.sink import Sink
 from precscope.monitor.sitebook import SiteBook
-from precscope.monitor.turnover import PendingStep, read_back, step_records, windows
+from precscope.monitor.turnover import (
+    PendingStep,
+    on_devices,
+    read_back,
+    step_records,
+    windows,
+)
 from precscope.monitor.updates import UpdateSampler
 
 FLUSH_SECONDS = 10.0
@@ -31,6 +38,7 @@ class Ledger:
         self._book = book
         self._pending: list[PendingStep] = []
         self._marks = Marks()
+        self._reader = HostReader()
         self._flushed_at = time.monotonic()
 
     @property
@@ -61,15 +69,19 @@ class Ledger:
         self._flushed_at = time.monotonic()
 
     def _hand_over(self, samplers: Iterable[UpdateSampler]) -> None:
-        taken = self._rows.take(len(self._pending))
-        ended = read_back(self._pending)
+        known = list(samplers)
+        tensors = [*self._rows.filled(len(self._pending)), *on_devices(self._pending)]
+        tensors += [tensor for sampler in known for tensor in sampler.filled()]
+        arrays = iter(self._reader.read(tensors))
+        taken = self._rows.taken(arrays)
+        ended = read_back(self._pending, arrays)
+        self._pending.clear()
         sites = {entry.index: entry.site for entry in self._book.entries}
         for site, window in windows(taken, ended[0][0], ended[-1][0]):
             self._sink.add_window(site, window)
         for record in step_records(taken, ended, sites):
             self._sink.add_step(record)
         self._marks.add(taken, ended, sites)
-        for sampler in samplers:
-            for update in sampler.take():
+        for sampler in known:
+            for update in sampler.taken(arrays):
                 self._sink.add_update(update)
-        self._pending.clear()

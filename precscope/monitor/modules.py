@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from precscope.kernels.launching import is_capturing
 from precscope.monitor import compiled
 from precscope.monitor.fastpath import FastPath, outermost_encoders
 from precscope.monitor.guard import Guard
@@ -29,6 +30,8 @@ from precscope.monitor.produced import Produced
 from precscope.monitor.sitebook import SiteBook, output_name
 from precscope.monitor.state import State
 from precscope.monitor.tensors import floating_tensors, graph_task, local_values, unreadable
+
+CAPTURED = "captured in a CUDA graph: its replays run no hook, and are not observed"
 
 _is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
 
@@ -146,6 +149,9 @@ class ModuleHooks:
         self, name: str, module_type: str, tensor: torch.Tensor, position: int, gradient: bool
     ) -> None:
         """Observe a tensor that compiled code hands over."""
+        if is_capturing():
+            self.skipped[(output_name(name, position), CAPTURED)] += 1
+            return
         produced = self._produce(name, module_type, position)
         if gradient:
             produced.observe_gradient(tensor)

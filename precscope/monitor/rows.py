@@ -8,7 +8,9 @@ tensors; a gradient under a loss scale another 4.5 KB.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,20 +87,17 @@ class Block:
         self.rows.zero_()
         return amax
 
-    def take(self, steps: int) -> TakenBlock:
-        """Copy the used rows and logs to the host and empty them."""
+    def filled(self, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The used rows and lines of the logs, where they are: for one transfer with others."""
         if self.unscaled is None:
             torch.maximum(self.window_amax, self.amax, out=self.amax)
         used = len(self.sites)
-        taken = TakenBlock(
-            self.window[:used].to("cpu", copy=True).numpy(),
-            self.amax_log[:steps, :used].to("cpu", copy=True).numpy().T,
-            self.bad_log[:steps, :used].to("cpu", copy=True).numpy().T,
-            tuple(self.sites),
-        )
+        return self.window[:used], self.amax_log[:steps, :used], self.bad_log[:steps, :used]
+
+    def empty(self) -> None:
+        """Forget what was counted."""
         for tensor in (self.window, self.amax_log, self.bad_log, self.window_amax):
             tensor.zero_()
-        return taken
 
 
 class RowStore:
@@ -162,13 +161,22 @@ class RowStore:
             if block.gradients:
                 block.rows.zero_()
 
-    def take(self, steps: int) -> list[TakenBlock]:
-        """Copy all rows to the host and empty them: one transfer per block and log.
+    def filled(self, steps: int) -> list[torch.Tensor]:
+        """Rows and logs of all blocks, where they are; ``taken`` asks for them in this order.
 
         Args:
             steps: lines of the logs in use.
         """
-        return [block.take(steps) for block in self.blocks]
+        return [tensor for block in self.blocks for tensor in block.filled(steps)]
+
+    def taken(self, arrays: Iterator[npt.NDArray[Any]]) -> list[TakenBlock]:
+        """What ``filled`` gave, once it is on the host; the blocks are emptied."""
+        found = []
+        for block in self.blocks:
+            rows, amax_log, bad_log = next(arrays), next(arrays), next(arrays)
+            found.append(TakenBlock(rows, amax_log.T, bad_log.T, tuple(block.sites)))
+            block.empty()
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import torch
 from torch.optim import Optimizer
 
 from precscope.kernels.launching import is_capturing
-from precscope.monitor.compiled import compiled_code_exists
+from precscope.monitor import compiled
 from precscope.monitor.ledger import Ledger
 from precscope.monitor.loss_scale import LossScale, Scale, calling_scaler
+from precscope.monitor.modules import CAPTURED
 from precscope.monitor.parts import Parts
 from precscope.monitor.rounds import StepRounds
 from precscope.monitor.schedule import StepFilter
@@ -23,7 +24,11 @@ COMPILED_BEFORE = (
     "precscope sees no activation: the model was compiled before watching began. Call "
     "precscope.watch before the first call of the compiled model"
 )
-CAPTURED = "captured in a CUDA graph: its replays run no hook, and are not observed"
+COMPILED_TOO_OLD = (
+    "precscope sees no activation: the model runs compiled, which torch before "
+    f"{'.'.join(map(str, compiled.FIRST_TORCH))} does not let be observed. Weights, weight "
+    "gradients and updates are; for the rest watch the model without torch.compile"
+)
 NO_SCALER = "scaled by a GradScaler that was not known yet: pass scaler= to watch"
 
 
@@ -183,8 +188,9 @@ class Steps:
     def _warn_if_compiled_before(self) -> None:
         """Dynamo ignores hooks that come after the first compiled call, and says nothing."""
         blind = self._state.activations and not self._parts.modules.seen_modules
-        if self.observed == 1 and blind and compiled_code_exists():
-            warnings.warn(COMPILED_BEFORE, stacklevel=5)
+        if self.observed == 1 and blind and compiled.compiled_code_exists():
+            told = COMPILED_BEFORE if compiled.WORKS else COMPILED_TOO_OLD
+            warnings.warn(told, stacklevel=5)
 
     def stop(self) -> None:
         """Count no further step.

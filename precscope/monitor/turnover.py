@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from precscope.facts import GRADIENT_KINDS, Site, StepRecord, Window
 from precscope.kernels.row import OBSERVATIONS, histogram_of
 from precscope.monitor.marks import INPUT, EndedStep
 from precscope.monitor.rows import TakenBlock
+from precscope.monitor.tensors import local_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,29 @@ class PendingStep:
     skipped: torch.Tensor | bool
 
 
-def read_back(pending: list[PendingStep]) -> list[EndedStep]:
-    """The same steps as plain numbers."""
+def on_devices(pending: list[PendingStep]) -> list[torch.Tensor]:
+    """The tensors of these steps; ``read_back`` asks for them in this order."""
+    values = (v for entry in pending for v in (entry.loss, entry.scale, entry.skipped))
+    return [local_values(value) for value in values if isinstance(value, torch.Tensor)]
+
+
+def read_back(pending: list[PendingStep], arrays: Iterator[npt.NDArray[Any]]) -> list[EndedStep]:
+    """The same steps as plain numbers.
+
+    Args:
+        pending: as they ended.
+        arrays: what ``on_devices`` gave, on the host.
+    """
+
+    def number(value: torch.Tensor | float) -> float:
+        return float(next(arrays).item()) if isinstance(value, torch.Tensor) else float(value)
+
     ended = []
     for entry in pending:
-        loss = None if entry.loss is None else float(entry.loss)
-        scale = 1.0 if entry.scale is None else float(entry.scale)
+        loss = None if entry.loss is None else number(entry.loss)
+        scale = 1.0 if entry.scale is None else number(entry.scale)
         log2_scale = math.log2(scale) if 0.0 < scale < math.inf else 0.0
-        ended.append((entry.step, loss, log2_scale, bool(entry.skipped)))
+        ended.append((entry.step, loss, log2_scale, bool(number(entry.skipped))))
     return ended
 
 

@@ -11,18 +11,19 @@ FP16 are seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from precscope.facts import RetentionSums, UpdateWindow
+from precscope.facts import UpdateWindow
 from precscope.monitor.samples import SAMPLES, Sample
 from precscope.monitor.tensors import local_values, unreadable
+from precscope.monitor.update_window import UPDATE_FACTORS, EndedWindow, Sampled
 
-UPDATE_FACTORS: tuple[float, ...] = (1.0, 0.1, 0.01)
 _SUMS = 5
 
 
@@ -35,7 +36,7 @@ class UpdateSampler:
 
     def __init__(self, parameters: list[tuple[str, torch.Tensor, dict[str, object]]]) -> None:
         self._samples = [Sample(n, p, g) for n, p, g in parameters if p.numel()]
-        self._finished: list[UpdateWindow] = []
+        self._finished: list[EndedWindow] = []
         self._prepare()
 
     @property
@@ -96,11 +97,10 @@ class UpdateSampler:
     def before_step(self) -> None:
         """Keep the sampled weights as they are before the update."""
         if self.has_moved:
-            self._finished += self._windows()
+            self._end_window()
             self._prepare()
         if self._rates_moved():
-            self._finished += self._windows()
-            self._reset()
+            self._end_window()
         self._before = self._gather()
 
     def after_step(self, step: int) -> None:
@@ -130,48 +130,43 @@ class UpdateSampler:
         self._carried = (self._carried + update).half().float()
         self._moved = self._moved + update
 
-    def take(self) -> list[UpdateWindow]:
-        """Read the window back to the host, one record per parameter, and start the next.
+    def filled(self) -> list[torch.Tensor]:
+        """The sums of all windows so far, where they are; ``taken`` asks for them in this order.
 
         A window in which a learning rate changed comes as several, one after the other.
         """
-        windows = self._finished + self._windows()
-        self._finished = []
-        self._reset()
-        return windows
+        self._end_window()
+        return [tensor for window in self._finished for tensor in window.filled()]
 
-    def _windows(self) -> list[UpdateWindow]:
-        if not self._steps:
-            return []
-        sums, reasons = self._sums.cpu(), self._reasons.cpu()
-        accumulated = self._accumulated()
-        return [
-            self._window(i, sums[:, :, i], reasons[:, i], accumulated)
-            for i in range(len(self._samples))
-        ]
+    def taken(self, arrays: Iterator[npt.NDArray[Any]]) -> list[UpdateWindow]:
+        """One record per window and parameter, from what ``filled`` gave, on the host."""
+        found = [fact for window in self._finished for fact in window.facts(arrays)]
+        self._finished = []
+        return found
+
+    def _end_window(self) -> None:
+        """Put the window aside, on its device, and start the next."""
+        if self._steps:
+            parameters = zip(self._samples, self._last_rates, strict=True)
+            self._finished.append(
+                EndedWindow(
+                    tuple(
+                        Sampled(s.name, s.view.numel(), rate if "lr" in s.group else None)
+                        for s, rate in parameters
+                    ),
+                    tuple(self._steps),
+                    self._sums,
+                    self._reasons,
+                    self._accumulated(),
+                )
+            )
+        self._reset()
 
     def _accumulated(self) -> torch.Tensor | None:
         if len(self._steps) < 2 or self._carried is None or self._moved is None:
             return None
         assert self._start is not None
-        return _retention_sums(self._carried - self._start, self._moved).cpu()
-
-    def _window(
-        self, i: int, sums: torch.Tensor, reasons: torch.Tensor, accumulated: torch.Tensor | None
-    ) -> UpdateWindow:
-        sample = self._samples[i]
-        return UpdateWindow(
-            parameter=sample.name,
-            first_step=self._steps[0],
-            last_step=self._steps[-1],
-            steps=len(self._steps),
-            sampled=sample.view.numel(),
-            learning_rate=self._last_rates[i] if "lr" in sample.group else None,
-            below_2_24=int(reasons[0]),
-            ratio_above_2048=int(reasons[1]),
-            single=tuple(_to_sums(f, sums[:, j]) for j, f in enumerate(UPDATE_FACTORS)),
-            accumulated=None if accumulated is None else _to_sums(1.0, accumulated[:, i]),
-        )
+        return _retention_sums(self._carried - self._start, self._moved)
 
 
 def make_samplers(
@@ -214,8 +209,3 @@ def _retention_sums(kept: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
             nonzero.sum(-1).double(),
         ]
     )
-
-
-def _to_sums(factor: float, column: torch.Tensor) -> RetentionSums:
-    dot, squares, noise, lost, nonzero = column.tolist()
-    return RetentionSums(factor, dot, squares, noise, int(lost), int(nonzero))

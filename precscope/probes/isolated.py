@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import nn
+
+from precscope.probes.numpy_stream import NumpyStream
 
 
 @contextmanager
@@ -39,12 +40,12 @@ def random_streams_kept() -> Iterator[None]:
     """Restore torch's (CPU and CUDA), numpy's and Python's random streams when the block ends."""
     torch_state = torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    numpy_stream, python_state = NumpyStream(), random.getstate()
     try:
         yield
     finally:
         torch.set_rng_state(torch_state)
         if cuda_states:
             torch.cuda.set_rng_state_all(cuda_states)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        numpy_stream.restore()
         random.setstate(python_state)

@@ -37,8 +37,9 @@ def _parameters(result: Result, selection: Selection) -> tuple[list[Parameter], 
     meant = [p for p in named if selection.everything or p["at_risk"]]
     if not meant:
         return [], "every such parameter stays in FP32 anyway: add [all] to judge them all the same"
-    moved = [p for p in meant if p["lost_updates_fraction"] is not None]
-    return moved, "" if moved else "no update of such a parameter was observed"
+    real = [p for p in meant if selection.everything or not p.get("is_noise")]
+    moved = [p for p in real if p["lost_updates_fraction"] is not None]
+    return moved, "" if moved else "no update of such a parameter was observed that is not noise"
 
 
 def _reader(key: str, measure: Callable[[float], float]) -> Callable[[Result, Selection], Readings]:

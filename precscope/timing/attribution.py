@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,8 @@ from precscope.timing.trace import (
 OPTIMIZER: Final = "(optimizer)"
 OUTSIDE: Final = "(outside the modules)"
 FLOATING: Final = ("c10::", "float", "double")
+SLACK_US: Final = 0.005
+"""Times since boot have no finer steps in a float than 1 ns, and an end is a sum of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def attribute(
 
     A kernel names its operator by id, or by its launch, which lies inside the operator. The module
     of a forward operator is the innermost range around it; that of a backward operator is the
-    module of the forward operator with the same sequence number.
+    module of the forward operator with the same sequence number on the thread that it names.
 
     Args:
         trace: of steps with a range around the forward of each module.
@@ -102,23 +104,25 @@ def attribute(
         tf32: whether float32 products may use TF32.
         root: name of the model itself.
     """
-    places = Places(trace.host)
+    places = Places(trace.host, trace.threads)
     return [_kernel(event, places, trace, capability, tf32, root) for event in trace.device]
 
 
 class Places:
     """Where each operator stands: its parents, and its module."""
 
-    def __init__(self, host: Sequence[HostEvent]) -> None:
+    def __init__(self, host: Sequence[HostEvent], threads: Mapping[int, int]) -> None:
         self.parent = _parents(host)
         self.by_id = {e.external_id: i for i, e in enumerate(host) if not e.is_range}
         self._host = host
-        self._forward: dict[int, int] = {}
+        self._threads = threads
+        self._forward: dict[int, dict[int, int]] = {}
         self._of_thread: dict[int, list[int]] = {}
         for index, event in enumerate(host):
             self._of_thread.setdefault(event.thread, []).append(index)
             if event.sequence is not None and not event.is_backward and not event.is_range:
-                self._forward[event.sequence] = index
+                # The last to begin with a number is the one that made the node.
+                self._forward.setdefault(event.sequence, {})[event.thread] = index
 
     def chain(self, index: int | None) -> Iterable[HostEvent]:
         """The event and all that it lies in, from the inside out."""
@@ -145,10 +149,22 @@ class Places:
             if event.is_range:
                 return _module_of(event), False
             if event.is_backward and event.sequence is not None:
-                forward = self._forward.get(event.sequence)
-                ranges = (e for e in self.chain(forward) if e.is_range)
+                ranges = (e for e in self.chain(self._forward_of(event)) if e.is_range)
                 return next((_module_of(e) for e in ranges), OUTSIDE), True
         return OUTSIDE, False
+
+    def _forward_of(self, backward: HostEvent) -> int | None:
+        """The operator that made the node; each thread counts sequence numbers for itself.
+
+        A forward that a checkpoint repeats on the thread of a backward has numbers that forwards
+        of the main thread have, too.
+        """
+        known = self._forward.get(backward.sequence or 0, {})
+        thread = self._threads.get(backward.forward_thread)
+        if thread is not None:
+            return known.get(thread)
+        earlier = [i for i in known.values() if self._host[i].start_us < backward.start_us]
+        return max(earlier, default=None)
 
 
 def _module_of(event: HostEvent) -> str:
@@ -162,7 +178,7 @@ def _parents(host: Sequence[HostEvent]) -> list[int | None]:
     parents: list[int | None] = []
     for index, event in enumerate(host):
         stack = open_events.setdefault(event.thread, [])
-        while stack and host[stack[-1]].end_us < event.end_us:
+        while stack and host[stack[-1]].end_us < event.end_us - SLACK_US:
             stack.pop()
         parents.append(stack[-1] if stack else None)
         stack.append(index)

@@ -44,14 +44,19 @@ def timing_document(found: Measurement, subject: str, arithmetic: str) -> dict[s
         "module_step_ms": _median(step.total_ms for step in found.module_steps),
         "module_gap_ms": _median(step.gap_ms for step in found.module_steps),
         "tensor_cores": tensor_cores,
-        "tensor_cores_reason": None if tensor_cores else found.reasons.get("kernels", NO_CUDA),
+        "tensor_cores_reason": None if tensor_cores else _why(found, "kernels"),
         "nvml": nvml,
-        "nvml_reason": None if nvml else found.reasons.get("nvml", NO_CUDA),
+        "nvml_reason": None if nvml else _why(found, "nvml"),
         "recipes": [recipe_entry(found, name) for name in found.blocks],
         "reasons": found.reasons,
         "rules_version": RULES_VERSION,
         "peaks_version": PEAKS_VERSION,
     }
+
+
+def _why(found: Measurement, what: str) -> str:
+    """Why a part is missing: itself, or because the subject was not timed."""
+    return found.reasons.get(what) or found.reasons.get("blocks") or NO_CUDA
 
 
 def module_entries(found: Measurement, subject: str) -> list[dict[str, Any]]:

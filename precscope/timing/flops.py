@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+
+@contextmanager
+def silenced(logger_name: str) -> Iterator[None]:
+    """Let nothing through that this logger, not its children, is told inside the block."""
+    logger = logging.getLogger(logger_name)
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(refuse)
+    try:
+        yield
+    finally:
+        logger.removeFilter(refuse)
+
+
+# A torch for CUDA on a machine without triton says so at this import, on the user's terminal.
+with silenced("torch.utils.flop_counter"):
+    from torch.utils.flop_counter import FlopCounterMode
 
 WHOLE = "Global"
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 TensorCores = Literal["yes", "no", "unknown"]
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("sgemm", "no", r"^(?!.*(tensorop|tf32)).*[sd]gemm(?!.*(tensorop|tf32))"),
     Rule("gemv", "no", r"gemv|\bdot_kernel|gemm[sS]N_"),
     Rule("split-k-sum", "no", r"splitk.?reduce|splitkv_combine|cublasLt::.*reduce"),
-    Rule("attention-beside", "no", r"dot_do_o|convert_d[qkv]"),
+    Rule("attention-beside", "no", r"dot_do_o|convert_d[qkv]|flashattnbwd(pre|post)"),
     Rule("depthwise", "no", r"depthwise|grouped_direct"),
     Rule("nvjet", "yes", r"\bnvjet_"),
     Rule("tensorop", "yes", r"tensorop"),
@@ -48,6 +48,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("cutlass-3", "yes", r"cutlass3x_sm(90|100|103|120)"),
     Rule("flash", "yes", r"flash_(fwd|bwd)|flashattn"),
     Rule("fmha-half", "yes", r"fmha.*(f16|bf16|half)"),
+    Rule("cudnn-attention", "yes", r"sdpa_sm\d+_flash_[fb]prop"),
     Rule("deep-gemm", "yes", r"deep_gemm"),
     Rule("triton-template", "by dtype", r"\btriton_tem_"),
     Rule("triton-pointwise", "no", r"\btriton_poi_"),
@@ -60,6 +61,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("indexing", "no", r"indexselect|index_|embedding|gather|scatter|radixsort|bitonicsort"),
     Rule("pooling", "no", r"_pool|pool2d|upsample|im2col|col2im"),
     Rule("random", "no", r"distribution_"),
+    Rule("library-loops", "no", r"\bcub::\w*Device|\bthrust::"),
+    Rule("collective", "no", r"\bnccl(Dev)?Kernel"),
     Rule("at-native", "no", r"\bat::native::"),
 )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -74,7 +74,8 @@ def measure(
     """Run all passes on a CUDA device.
 
     The statistics of torch's allocator are reset for each block, ``max_memory_allocated`` among them.
-    After ``plan.limit_s`` no pass is begun any more; what is missing has its reason.
+    After ``plan.limit_s`` no pass is begun any more, and one that does not fit the device's memory
+    is left out; what is missing has its reason.
 
     Args:
         workload: what is trained.
@@ -92,19 +93,33 @@ def measure(
     ends_at = time.monotonic() + plan.limit_s
     with torch.cuda.device(device), opened_nvml(device, found.reasons) as nvml:
         found.device = identify(device, nvml)
-        found.flops = flops_of(workload, device, seed)
+        with _if_it_fits("flops", "fp32", found):
+            found.flops = flops_of(workload, device, seed)
         for _ in range(plan.rounds):
             for recipe in recipes:
                 if _has_time(ends_at, "blocks", found):
-                    _time(workload, recipe, device, seed, plan, nvml, found)
+                    with _if_it_fits("blocks", recipe.name, found):
+                        _time(workload, recipe, device, seed, plan, nvml, found)
         chosen = next(recipe for recipe in recipes if recipe.name == subject)
         if _has_time(ends_at, "modules", found):
-            time_modules(workload, chosen, device, seed, plan, found)
+            with _if_it_fits("modules", chosen.name, found):
+                time_modules(workload, chosen, device, seed, plan, found)
         # The subject first: its kernels are those that modules are told by.
         for recipe in sorted(recipes, key=lambda recipe: recipe.name != subject):
             if _has_time(ends_at, "kernels", found):
                 _profile(workload, recipe, device, seed, found)
     return found
+
+
+@contextmanager
+def _if_it_fits(what: str, recipe: str, found: Measurement) -> Iterator[None]:
+    """A pass for which the device has too little memory is missing; the others are not."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        found.reasons.setdefault(what, f"{recipe} does not fit the memory of this device")
+        # Its error holds the frames, and with them the tensors, until it is gone.
+        gc.collect()
 
 
 def _has_time(ends_at: float, what: str, found: Measurement) -> bool:
@@ -193,8 +208,9 @@ def _profile(
     try:
         with stepping(workload, recipe, device, seed) as stepper:
             profiled = profile_kernels(stepper.model, stepper.step, capability, recipe.tf32)
-    except RuntimeError as error:  # the profiler, not the model: its steps have run before
-        found.reasons.setdefault("kernels", f"torch.profiler: {str(error).splitlines()[0]}")
+    except Exception as error:  # noqa: BLE001 - the last pass: what was measured before stays
+        told = (str(error).splitlines() or [""])[0]
+        found.reasons.setdefault("kernels", f"torch.profiler: {type(error).__name__}: {told}")
         return
     if profiled.kernels:
         found.profiled[recipe.name] = profiled

@@ -28,7 +28,8 @@ class HostEvent:
         end_us: the same.
         external_id: by which kernels name it; None for a range.
         sequence: links a backward operator to its forward one; None if it has none.
-        is_backward: it belongs to autograd's backward.
+        forward_thread: of a backward operator, the profiler's number of the thread that ran its
+            forward; 0 for all others.
         dims: shapes of the inputs, [] for those that are none.
         types: formats of the inputs.
         is_range: a range of ours or of an optimizer.
@@ -40,10 +41,15 @@ class HostEvent:
     end_us: float
     external_id: int | None
     sequence: int | None
-    is_backward: bool
+    forward_thread: int
     dims: tuple[tuple[int, ...], ...]
     types: tuple[str, ...]
     is_range: bool
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether it belongs to autograd's backward."""
+        return self.forward_thread != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,13 @@ class Trace:
         host: operators and ranges, in order of their start.
         device: kernels, in order of their start.
         launches: thread and time of each launch, by its correlation.
+        threads: the thread that each ``forward_thread`` is, as far as the trace tells.
     """
 
     host: list[HostEvent] = field(default_factory=list)
     device: list[DeviceEvent] = field(default_factory=list)
     launches: dict[int, tuple[int, float]] = field(default_factory=dict)
+    threads: dict[int, int] = field(default_factory=dict)
 
 
 def read_trace(path: Path) -> Trace:
@@ -89,8 +97,9 @@ def read_trace(path: Path) -> Trace:
 
 def parse_trace(events: Iterable[Mapping[str, Any]]) -> Trace:
     """The same from its events; those of other kinds are passed over."""
-    trace = Trace()
+    trace, links = Trace(), _Links()
     for event in events:
+        links.look(event)
         if event.get("ph") != "X":
             continue
         kind, args = event.get("cat"), event.get("args", {})
@@ -102,7 +111,38 @@ def parse_trace(events: Iterable[Mapping[str, Any]]) -> Trace:
             trace.launches[int(args["correlation"])] = (_thread(event), float(event["ts"]))
     trace.host.sort(key=lambda e: (e.start_us, -e.end_us))
     trace.device.sort(key=lambda e: e.start_us)
+    trace.threads = links.threads(trace.host)
     return trace
+
+
+class _Links:
+    """The arrows of a trace from forward operators to backward ones.
+
+    Operators name threads by the number that the system gives, backward operators the thread of
+    their forward by one of the profiler's own. An arrow has the former at both of its ends.
+    """
+
+    def __init__(self) -> None:
+        self._starts: dict[Any, int] = {}
+        self._ends: dict[tuple[int, float], Any] = {}
+
+    def look(self, event: Mapping[str, Any]) -> None:
+        """Remember an end of an arrow."""
+        if event.get("cat") != "fwdbwd":
+            return
+        if event.get("ph") == "s":
+            self._starts[event["id"]] = _thread(event)
+        elif event.get("ph") == "f":
+            self._ends[_thread(event), float(event["ts"])] = event["id"]
+
+    def threads(self, host: Iterable[HostEvent]) -> dict[int, int]:
+        """By the profiler's number, the system's."""
+        found: dict[int, int] = {}
+        for event in host:
+            link = self._ends.get((event.thread, event.start_us))
+            if event.is_backward and link in self._starts:
+                found.setdefault(event.forward_thread, self._starts[link])
+        return found
 
 
 def _is_ours(name: str) -> bool:
@@ -123,7 +163,7 @@ def _host(event: Mapping[str, Any], args: Mapping[str, Any]) -> HostEvent:
         end_us=start + float(event["dur"]),
         external_id=args.get("External id"),
         sequence=sequence,
-        is_backward=bool(args.get("Fwd thread id")),
+        forward_thread=int(args.get("Fwd thread id") or 0),
         dims=tuple(_shape(shape) for shape in args.get("Input Dims", ())),
         types=tuple(str(kind) for kind in args.get("Input type", ())),
         is_range=event["cat"] == "user_annotation",

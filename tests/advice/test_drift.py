@@ -164,3 +164,19 @@ def test_the_code_of_a_dynamic_scale_runs_as_it_is(log2_initial: int) -> None:
 def test_a_peak_of_one_step_is_told_as_one_step() -> None:
     drift = drift_of(needs(3, 9, 9, 3, steps=1), advice(recommended=8), was_probed=False)
     assert drift.reason.startswith("in step 1 2^9 is needed")
+
+
+def test_a_need_that_came_back_while_the_run_stayed_at_its_floor_is_no_finding() -> None:
+    drift = drift_of(needs(3, 9, 9, 3, steps=1), advice(recommended=8), was_probed=False)
+    point = ResidualPoint(3, 8, 0.001, "fc.weight", 0.001, 0.01, 0.1, breaks=False)
+    assert drift_findings(drift, Residual((point,), None)) == []
+    (finding,) = drift_findings(drift, UNMEASURED)
+    assert finding.severity == "warning"
+
+
+def test_a_backward_that_no_scale_harmed_lifts_no_need() -> None:
+    unharmed = replace(advice("not_needed", 0, 0), minimum_site=None)
+    assert drift_of(needs(-4, -4, -3, -3), unharmed, was_probed=True).shift_bits == 0
+    assert drift_of(needs(4, 4, 4, 4), unharmed, was_probed=True).shift_bits == -4
+    harmed = advice("not_needed", 0, 0)
+    assert drift_of(needs(-4, -4, -4, -4), harmed, was_probed=True).shift_bits == 4

@@ -11,7 +11,7 @@ from precscope.advice import advise
 from precscope.advice.outcome import training_findings, training_verdict
 from precscope.advice.promise import prove
 from precscope.advice.promise_findings import promise_findings
-from tests.support.recordings import recording
+from tests.support.recordings import recording, update_window
 from tests.support.runs import run, runs
 
 SPREAD = [1.0, 1.1, 1.2]
@@ -193,3 +193,50 @@ def test_a_loss_beyond_fp16_is_told_with_its_remedy() -> None:
     (found,) = promise_findings(prove(stored))
     assert "where FP32's loss is 9.5e+06, beyond FP16's 65504" in found.message
     assert found.remedy.startswith("compute the loss in FP32")
+
+
+def test_skipped_steps_are_named_beside_a_recipe_that_is_behind() -> None:
+    short = run(
+        "fp16", 1.045, steps=10, skipped_steps=2, skipped_at=[0, 1],
+        log2_scales=[16.0, 15.0, *[14.0] * 8],
+    )  # fmt: skip
+    (finding,) = training_findings([run("fp32", 1.0, steps=10), short])
+    assert (finding.rule, finding.severity) == ("recipe_behind", "advice")
+    assert (
+        "ended 4.5% above FP32 (final loss 1.045, FP32 1); 2 of 10 steps were skipped while the scale "
+        "came down from 2^16 to 2^14, which may be all the difference in so few"
+    ) in finding.message
+    assert "--recipe-steps" in finding.remedy
+    assert (finding.evidence["skipped_steps"], finding.evidence["steps"]) == (2, 10)
+
+
+def test_few_skipped_steps_excuse_nothing() -> None:
+    one = run("fp16", 1.045, skipped_steps=1, skipped_at=[50], log2_scales=[8.0] * 100)
+    (finding,) = training_findings([run("fp32", 1.0), one])
+    assert finding.message.endswith("; 1 of 100 steps were skipped")
+    assert finding.remedy == "train with the advised recipe"
+    (unskipped,) = training_findings([run("fp32", 1.0), run("fp16", 1.045)])
+    assert unskipped.message == "recipe fp16 ended 4.5% above FP32 (final loss 1.045, FP32 1)"
+
+
+@pytest.mark.parametrize(
+    ("document", "stored", "part"),
+    [
+        (None, runs(fp32=[1.0], advised=[1.0]), None),
+        ({"mixed": None}, runs(fp32=[1.0], advised=[1.0]), "not tried"),
+        (
+            {"mixed": None},
+            runs(fp32=[1.0], paper_no_master=[1.0]),
+            "trained with FP16 weights alone",
+        ),
+        ({"mixed": None}, runs(fp32=[1.0], paper_no_master=[1.5]), "not shown"),
+    ],
+)
+def test_fp16_weights_alone_are_said_to_be_tried_by_a_script_only_where_they_were(
+    document: dict[str, Any] | None, stored: list[dict[str, Any]], part: str | None
+) -> None:
+    updates = {"p": [update_window("p", (1.0, 1.0, 1.0))]}
+    made = recording([("p", "weight", [1.0])], updates=updates, script=document, runs=stored)
+    verdict = next(v for v in advise(made).verdicts if v.question == "master_weights")
+    assert verdict.sentence.startswith("Master weights are not needed here: FP16 weights keep")
+    assert verdict.sentence.endswith("R = 1.00).") if part is None else part in verdict.sentence

@@ -99,3 +99,14 @@ def test_the_report_ends_with_what_fits_the_verdict() -> None:
     assert found[-1] == KEPT[-1]
     assert offered([run("fp32", 1.0), run("advised", 1.0)], COMMANDS) == KEPT
     assert offered(broken, None) == KEPT
+
+
+def test_where_fp32_itself_diverged_nothing_is_to_be_trained_longer() -> None:
+    stored = runs(fp32=[None], advised=[None], fp16=[1.0])
+    (only,) = COMMANDS.after_breach(result_of(stored))
+    assert words(only) == ["analyze", "my model.py"]
+    assert only.endswith("# once FP32 itself trains")
+
+
+def test_a_training_without_advice_leads_to_an_analysis() -> None:
+    assert words(COMMANDS.what_to_set()) == ["analyze", "my model.py"]

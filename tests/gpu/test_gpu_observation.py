@@ -14,6 +14,7 @@ from precscope.kernels.device import KINDS, why_no_kernel
 from precscope.kernels.library import EIGHT_BIT
 from precscope.monitor import Monitor, ledger
 from precscope.monitor.sink import NullSink
+from precscope.timing.profiling import traced
 from tests.support.device_waits import nothing_waits
 
 pytestmark = pytest.mark.gpu
@@ -147,6 +148,23 @@ def test_an_observed_training_step_waits_for_nothing(
     assert told["observer_errors"] == []
     assert told["observed_steps"] == len(range(0, 8, every))
     assert why_no_kernel("cuda") is None
+
+
+def test_a_flush_is_one_transfer() -> None:
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(40))).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    x = torch.randn(8, 16, device="cuda")
+    with Monitor(model, optimizer, NullSink(), window_steps=64) as monitor:
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=True)
+            loss = model(x).square().mean()
+            monitor.record_loss(loss)
+            loss.backward()
+            optimizer.step()
+        trace = traced(nn.Identity(), monitor.flush, 1)
+    names = [event.name for event in trace.device]
+    assert names, "the profiler saw nothing"
+    assert [name for name in names if "DtoH" in name] == ["Memcpy DtoH (Device -> Pinned)"]
 
 
 def test_a_training_pass_that_is_captured_is_left_alone_and_told() -> None:

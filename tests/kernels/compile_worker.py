@@ -26,7 +26,7 @@ WARP_THREADS = 32
 def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, int]]]:
     found = {}
     for kind, pointer in POINTERS.items():
-        fixed = {"KIND": kind, "WIDTH": kernels.TILE}
+        fixed = {"KIND": kind, "WIDTH": kernels.TILE, "PLANES": kernels.PLANES}
         types = dict.fromkeys(fixed, "constexpr")
         for bits in (32, 64):
             one = {"source": pointer, "size": f"i{bits}", "row": "*i64", **types}
@@ -34,23 +34,35 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, int]]]:
             found[name] = (kernels.observe_one, one, fixed)
         found[f"observe_jobs {kind}"] = (kernels.observe_jobs, {"jobs": "*i64", **types}, fixed)
     codes = {"source": "*u8", "size": "i64", "codes": "*i64", "WIDTH": "constexpr"}
-    found["count_codes"] = (kernels.count_codes, codes, {"WIDTH": kernels.TILE})
+    found["count_codes"] = (kernels.count_codes, codes, {"WIDTH": kernels.CODES_TILE})
     return found
 
 
-def stack_bytes(cubin: bytes) -> int | None:
-    """Registers that did not fit, as the disassembler of the wheel tells; None without it."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+def told_by(tool_name: str, option: str, cubin: bytes) -> str:
+    """What a tool of the wheel says about the machine code; nothing without it."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool_name
     if not tool.exists():
-        return None
+        return ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        told = subprocess.run(
-            [tool, "--dump-resource-usage", path], capture_output=True, text=True, check=False
-        )
-    found = re.search(r"STACK:(\d+)", told.stdout)
+        return subprocess.run([tool, option, path], capture_output=True, text=True).stdout
+
+
+def stack_bytes(cubin: bytes) -> int | None:
+    """Registers that did not fit."""
+    found = re.search(r"STACK:(\d+)", told_by("cuobjdump", "--dump-resource-usage", cubin))
     return int(found[1]) if found else None
+
+
+def tile_instructions(cubin: bytes) -> int | None:
+    """Instructions of a thread for an ordinary tile: the block that loads, and the one that counts."""
+    blocks = re.split(r"^\.L_\w+:", told_by("nvdisasm", "-c", cubin), flags=re.MULTILINE)
+    loads = [b for b in blocks if b.count("VIMNMX") >= kernels.VALUES.value]
+    counts = [b for b in blocks if b.count("DFMA") == b.count("DADD") == kernels.VALUES.value]
+    if len(loads) != 1 or len(counts) != 1:
+        return None
+    return len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", loads[0] + counts[0], re.MULTILINE))
 
 
 def main() -> None:
@@ -72,6 +84,7 @@ def main() -> None:
             results[f"sm_{capability} {name}"] = {
                 "cubin_bytes": len(cubin),
                 "stack_bytes": stack_bytes(cubin),
+                "tile_instructions": tile_instructions(cubin),
                 "shared_bytes": compiled.metadata.shared,
                 "wide_loads": len(re.findall(r"ld\.global\.v[248]", compiled.asm["ptx"])),
                 "divisions": len(re.findall(r"(?:div|rem)\.[su]64", compiled.asm["ptx"])),

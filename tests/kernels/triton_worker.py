@@ -10,7 +10,15 @@ import sys
 import torch
 
 from precscope.kernels import new_rows
-from precscope.kernels.device import launch, launch_many
+from precscope.kernels import triton_kernel as kernel
+from precscope.kernels.device import KINDS, launch, launch_many
+
+
+def launch_narrow(tensor: torch.Tensor, row: torch.Tensor) -> None:
+    """Two programs of four lanes, whose planes are full after three tiles of 64 values."""
+    bits = tensor.view(torch.int32 if tensor.itemsize == 4 else torch.int16)
+    kind = KINDS[tensor.dtype]
+    kernel.observe_one[(2,)](bits, bits.numel(), row, KIND=kind, WIDTH=64, PLANES=2)
 
 
 def main() -> None:
@@ -22,6 +30,9 @@ def main() -> None:
     for name, tensors in cases["together"].items():
         rows[name] = new_rows(2)
         launch_many(tensors, [rows[name][i % 2] for i in range(len(tensors))])
+    for name, tensor in cases["narrow"].items():
+        rows[name] = new_rows(1)[0]
+        launch_narrow(tensor, rows[name])
     torch.save(rows, sys.argv[2])
 
 

@@ -12,6 +12,7 @@ from precscope.advice import (
     headroom,
     loss_scale,
     master_weights,
+    noise,
     policy,
     ranges,
     screen,
@@ -63,6 +64,15 @@ FAULTS = {
     "narrow windows ignored": Fault(loss_scale, "NARROW_WINDOW_BITS", 0, "scale-window-5-to-8"),
     "probed at the start only": Fault(
         observe, "probe_steps", lambda steps: (0,), "need-rises-in-the-last-two-steps"
+    ),
+    "noise taken for gradients": Fault(
+        noise, "CANCELLED", 2.0**-200, "bias-before-a-batch-norm-watched"
+    ),
+    "noise inside a gradient taken for a part of it": Fault(
+        noise, "NEGLIGIBLE_MASS", -1.0, "keys-in-a-packed-bias-watched"
+    ),
+    "rounding error of a fused attention counted": Fault(
+        noise, "UNRESOLVED", 2.0**-200, "first-query-of-a-causal-attention-watched"
     ),
     "no retention is too small": Fault(
         master_weights, "REQUIRED_BELOW", -1.0, "updates-just-under-half-an-ulp"

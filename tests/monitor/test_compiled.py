@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch.utils.checkpoint import checkpoint
 
-from precscope.monitor import Monitor, Schedule, compiled
+from precscope.monitor import Monitor, Schedule, compiled, modules
 from tests.support.memory_sink import MemorySink
 
 works = pytest.mark.skipif(not compiled.WORKS, reason="NOT RUN: this torch has no such effects")
@@ -51,6 +53,9 @@ def counts(sink: MemorySink) -> dict[tuple[str, str], list[int]]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Skipping serialization of:UserWarning"
+)  # torch 2.6, Python 3.10
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiling_a_watched_model_adds_no_graph_and_no_break(backend: str) -> None:
     sink = MemorySink()
@@ -86,6 +91,7 @@ def test_code_that_outlives_the_monitor_runs_without_effect() -> None:
     assert not model._forward_hooks
 
 
+@works
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_model_that_was_compiled_before_is_told_loudly() -> None:
     torch._dynamo.reset()
@@ -100,6 +106,44 @@ def test_a_model_that_was_compiled_before_is_told_loudly() -> None:
             optimizer.step()
     reasons = {m["reason"] for m in monitor.coverage()["modules_not_seen"]}
     assert all("compiled before watching" in reason for reason in reasons)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torch_that_lets_no_compiled_code_be_observed_is_told_loudly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "WORKS", False)
+    torch._dynamo.reset()
+    counters.clear()
+    model, sink = build(), MemorySink()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with Monitor(model, optimizer, sink) as monitor:
+        torch.compile(model, backend="aot_eager")(torch.ones(1, 4)).sum().backward()
+        with pytest.warns(UserWarning, match=r"which torch before 2\.13 does not let be observed"):
+            optimizer.step()
+    coverage = monitor.coverage()
+    assert {m["name"] for m in coverage["modules_not_seen"]} == {
+        name or "(root)" for name, _ in model.named_modules()
+    }
+    assert {m["reason"] for m in coverage["modules_not_seen"]} == {
+        "runs compiled, which torch before 2.13 does not let be observed"
+    }
+    assert {site.kind for site in sink.sites} == {"weight", "weight_gradient"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_part_that_runs_compiled_is_not_said_to_be_idle_on_such_a_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "WORKS", False)
+    torch._dynamo.reset()
+    model = build()
+    part = torch.compile(model[0], backend="aot_eager")  # type: ignore[index]
+    with Monitor(model, None, MemorySink()) as monitor:
+        model[3](model[2](part(torch.ones(1, 4)))).sum().backward()  # type: ignore[index]
+    reasons = {m["name"]: m["reason"] for m in monitor.coverage()["modules_not_seen"]}
+    assert "3" not in reasons
+    assert "or runs compiled, which torch before 2.13" in reasons["0"]
 
 
 class Attending(nn.Module):
@@ -151,3 +195,48 @@ def test_checkpoints_tied_weights_and_autocast_compile_to_one_graph_with_exact_c
     found = {(s.name, s.kind): inside.histogram(s.name, s.kind).total for s in inside.sites}
     expected = {(s.name, s.kind): eager.histogram(s.name, s.kind).total for s in eager.sites}
     assert found == expected
+
+
+@works
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_inductor_splits_its_graphs_at_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.ir import FallbackKernel
+    from torch._inductor.scheduler import Scheduler
+    from torch._inductor.utils import fresh_cache
+
+    reasons: list[str] = []
+    original = Scheduler.__init__
+
+    def scheduled(self: Scheduler, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        kernels = [node for node in self.nodes if isinstance(node.node, FallbackKernel)]
+        reasons.extend(str(self.should_partition(kernel)) for kernel in kernels)
+
+    monkeypatch.setattr(Scheduler, "__init__", scheduled)
+    with fresh_cache():
+        train(MemorySink(), "inductor")
+    assert len(reasons) >= 4
+    assert all(compiled.OPERATOR in reason for reason in reasons)
+
+
+def test_the_operator_is_tagged_where_torch_has_the_tag() -> None:
+    tags = torch.ops.precscope_v1.watch.default.tags
+    unsafe = getattr(torch._C.Tag, "cudagraph_unsafe", None)
+    assert unsafe is None or unsafe in tags
+
+
+@works
+def test_what_is_captured_in_a_cuda_graph_is_not_counted_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    compiled_model = torch.compile(model, backend="aot_eager")
+    sink = MemorySink()
+    with Monitor(model, None, sink, kinds=("activation",)) as monitor:
+        compiled_model(torch.randn(3, 4))
+        with monkeypatch.context() as patch:
+            patch.setattr(modules, "is_capturing", lambda: True)
+            compiled_model(torch.randn(3, 4))
+        told = monitor.coverage()
+    assert told["tensors_skipped"] == [{"what": "0", "reason": modules.CAPTURED, "count": 1}]
+    assert sum(window.observations for _, window in sink.windows) == 1

@@ -79,7 +79,9 @@ def test_numbers_of_evaluation_and_training_are_bit_identical(root: str) -> None
 
 def takes_fused_path(model: nn.Module) -> bool:
     """The fused path calls none of the layer's parts: a hook there would close it."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    # Without acc_events torch warns that it keeps the events of one cycle only.
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         model(batch())
     return "aten::_transformer_encoder_layer_fwd" in {event.key for event in profile.events()}
 

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from precscope.kernels import new_rows, observe
 from precscope.kernels.row import AMAX
 from precscope.monitor import Monitor, rows, steps
+from precscope.monitor.modules import CAPTURED
 from precscope.monitor.sink import NullSink
 from precscope.monitor.unscaling import add_unscaled
 
@@ -61,7 +62,7 @@ def test_a_captured_pass_is_left_alone_and_told(monkeypatch: pytest.MonkeyPatch)
         told = monitor.coverage()
     assert told["observer_errors"] == []
     (skipped,) = told["tensors_skipped"]
-    assert skipped == {"what": "a training pass", "reason": steps.CAPTURED, "count": 1}
+    assert skipped == {"what": "a training pass", "reason": CAPTURED, "count": 1}
 
 
 def test_no_row_is_made_in_the_memory_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 from precscope.facts import UpdateWindow
+from precscope.monitor.readback import HostReader
 from precscope.monitor.samples import SAMPLES
 from precscope.monitor.updates import UpdateSampler
+
+
+def taken(sampler: UpdateSampler) -> list[UpdateWindow]:
+    return sampler.taken(iter(HostReader().read(sampler.filled())))
 
 
 def sampled(weight: torch.Tensor, updates: list[torch.Tensor]) -> UpdateWindow:
@@ -19,7 +24,7 @@ def sampled(weight: torch.Tensor, updates: list[torch.Tensor]) -> UpdateWindow:
         with torch.no_grad():
             parameter.add_(update)
         sampler.after_step(step)
-    (window,) = sampler.take()
+    (window,) = taken(sampler)
     return window
 
 
@@ -82,7 +87,7 @@ def test_channels_last_and_moved_parameters_are_followed() -> None:
     sampler.before_step()
     parameter.data = parameter.data + 1.0
     sampler.after_step(0)
-    (window,) = sampler.take()
+    (window,) = taken(sampler)
     assert window.single[0].nonzero == SAMPLES
     assert retention(window) == pytest.approx(1.0, abs=1e-3)
     assert window.learning_rate is None

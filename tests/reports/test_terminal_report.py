@@ -123,7 +123,7 @@ def test_the_loss_scale_table_shows_the_window_and_no_scaling() -> None:
     assert row(table, "64 (2^6)")[2] == "lowest"
     assert row(table, "16384 (2^14)")[2] == "highest"
     assert row(table, "1 (2^0)")[2:4] == ["no", "scaling"]
-    assert "own floor is 0.021" in table
+    assert "the largest floor is 0.021" in table
 
 
 def test_no_scaling_recommended_is_told_as_such() -> None:
@@ -185,6 +185,14 @@ def test_master_weights_lists_the_worst_eight_worst_first() -> None:
     everything = [p["retention"] for p in result["master_weights"]["parameters"] if p["retention"]]
     assert kept[0] == pytest.approx(min(everything), abs=5e-4)
     assert "12 more parameters" in " ".join(table.split())
+
+
+def test_a_cost_that_is_lost_in_the_noise_is_no_gain() -> None:
+    result = sample_result()
+    result["timing"]["overhead_ratio"] = 0.97
+    told = " ".join(section(printed(result), "Cost and coverage").split())
+    assert "Observing cost less than the steps vary" in told
+    assert "as long" not in told
 
 
 def test_cost_coverage_and_missing_hardware_are_told() -> None:
@@ -314,3 +322,11 @@ def test_a_long_metric_and_the_longest_recipe_lose_no_figure_in_80_columns() -> 
     assert "paper-fp16-accumulation*" in table
     assert table.count("0.4375") == len({run["recipe"] for run in result["runs"]})
     assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_runs_that_diverged_are_not_said_to_have_taken_all_steps() -> None:
+    result = sample_result()
+    assert "200 steps each, fewer where the loss diverged, seed" in printed(result)
+    for run in result["runs"]:
+        run["steps"] = 200
+    assert "200 steps each, seed" in printed(result)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from precscope.analysis.script_recipes import for_script
+from precscope.monitor import compiled
 from precscope.recipe import LossScaling, Recipe
 from precscope.script import Script
 
@@ -176,7 +177,13 @@ def test_a_closure_inside_of_the_optimizer_step_is_observed_with_its_loss(folder
     assert ended.exit_code == 0, ended.complaints
     losses = [float(line) for line in printed.split("\n")[::2] if line]
     assert [step.loss for step in folder.recording.steps] == pytest.approx(losses, rel=1e-6)
-    assert {"0", "2"} <= {site.name for site in folder.recording.sites}
+    if compiled.WORKS:
+        assert {"0", "2"} <= {site.name for site in folder.recording.sites}
+        return
+    assert {"0.weight", "2.weight"} <= {site.name for site in folder.recording.sites}
+    not_seen = folder.recording.document("coverage")["modules_not_seen"]
+    reasons = {module["reason"] for module in not_seen}
+    assert reasons == {"runs compiled, which torch before 2.13 does not let be observed"}
 
 
 def test_an_overflow_inside_of_a_closure_suppresses_the_update(folder: Any) -> None:

@@ -156,7 +156,7 @@ def test_a_script_without_a_seed_is_not_said_to_have_one(folder: Any) -> None:
     )
     console = Console(file=StringIO(), width=80)
     print_report(result, console)
-    assert "no seed set" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "no seed known" in console.file.getvalue()  # type: ignore[attr-defined]
     assert "seeded torch with nothing" in render(result)
     assert result["parity"]["seeds_reason"] == (
         "2 asked for; the script sets none itself: 0 is set before it starts, 1 and so on before "

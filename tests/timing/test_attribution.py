@@ -35,7 +35,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     path = tmp_path_factory.mktemp("trace") / "trace.json"
     with (
         module_ranges(model),
-        profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler,
+        profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profiler,
     ):
         model(torch.randn(32, 8)).sum().backward()
         optimizer.step()
@@ -73,13 +73,72 @@ def test_a_forward_repeated_by_a_checkpoint_is_that_of_its_module(tmp_path: Path
     path = tmp_path / "trace.json"
     with (
         module_ranges(model),
-        profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler,
+        profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profiler,
     ):
         checkpoint(model, torch.randn(4, 8), use_reentrant=False).sum().backward()
     profiler.export_chrome_trace(str(path))
     found = kernels(json.loads(path.read_text())["traceEvents"])
     forward = [k.module for k in found if k.operator == "aten::addmm"]
     assert forward == ["0", "2", "0", "2"]
+
+
+def on_a_thread_of_its_own(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The backward as CUDA has it: another thread, whose own forwards count from zero."""
+    begun = min(e["ts"] for e in events if str(e.get("name")).startswith("autograd::engine"))
+    found = []
+    for event in events:
+        if event.get("ts", 0.0) >= begun and event.get("cat") in (
+            *("cpu_op", "user_annotation", "fwdbwd"),
+        ):
+            event = {**event, "tid": 99}
+        found.append(event)
+    forwards = [e for e in found if e.get("tid") == 99 and _repeated(e)]
+    first = min(e["args"]["Sequence number"] for e in forwards)
+    for event in forwards:
+        event["args"] = {
+            **event["args"],
+            "Sequence number": event["args"]["Sequence number"] - first,
+        }
+    return found
+
+
+def _repeated(event: dict[str, Any]) -> bool:
+    args = event.get("args", {})
+    return "Sequence number" in args and not args.get("Fwd thread id")
+
+
+def test_numbers_of_another_thread_are_not_taken_for_ours(tmp_path: Path) -> None:
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+    path = tmp_path / "trace.json"
+    with (
+        module_ranges(model),
+        profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profiler,
+    ):
+        x = model[1](model[0](torch.randn(4, 8)))
+        checkpoint(model[2:], x, use_reentrant=False).sum().backward()
+    profiler.export_chrome_trace(str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    expected = kernels(events)
+    moved = on_a_thread_of_its_own(events)
+    assert kernels(moved) == expected
+    backward = [k.module for k in expected if k.operator == "aten::mm"]
+    assert backward == ["3", "3", "2", "2", "1", "1", "0"]
+    trace = parse_trace(moved)
+    assert set(trace.threads.values()) == {e.thread for e in trace.host} - {99}
+
+
+def test_an_end_that_was_rounded_up_is_still_inside() -> None:
+    def event(name: str, start: float, duration: float, number: int) -> dict[str, Any]:
+        cat = "user_annotation" if name.startswith("precscope") else "cpu_op"
+        args = {"External id": number}
+        return {"ph": "X", "cat": cat, "name": name, "ts": start, "dur": duration, "tid": 1, "args": args}  # fmt: skip
+
+    boot = 4616603580841.26
+    outer = event("precscope module a", boot, 2.0, 1)
+    inner = event("aten::mm", boot + 1.0, 1.001, 2)
+    kernel = {"ph": "X", "cat": "kernel", "name": "k", "ts": boot, "dur": 1.0, "tid": 7, "args": {"External id": 2}}  # fmt: skip
+    (found,) = attribute(parse_trace([outer, inner, kernel]), HOPPER, tf32=False)
+    assert found.module == "a"
 
 
 def test_the_rest_is_the_optimizer_or_outside(events: list[dict[str, Any]]) -> None:

@@ -33,6 +33,7 @@ YES = {
     "void flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<Flash_bwd_kernel_traits<64>>": "flash",
     "void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnFwdSm90<flash>>>": "flash",
     "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128": "mma-name",
+    "cudnn_generated_fort_native_sdpa_sm80_flash_bprop_f16_knob_3_64x64x64": "cudnn-attention",
     "fmha_cutlassF_f16_aligned_64x64_rf_sm80": "fmha-half",
     "void deep_gemm::sm90_fp8_gemm_1d2d_impl<0u, 7168u>": "deep-gemm",
 }
@@ -59,6 +60,10 @@ NO = {
     "void cudnn::engines_precompiled::nchwToNhwcKernel<__half, __half, float>": "memory",
     "Memcpy DtoD (Device -> Device)": "memory",
     "Memset (Device)": "memory",
+    "void cutlass::device_kernel<flash::FlashAttnBwdPreprocess<cute::tuple<>>>": "attention-beside",
+    "void cub::DeviceReduceSingleTileKernel<cub::Policy600, float*>": "library-loops",
+    "void at_cuda_detail::cub::DeviceScanKernel<Policy900, int*>": "library-loops",
+    "ncclDevKernel_AllReduce_Sum_f16_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "collective",
     "triton_poi_fused_add_gelu_3": "triton-pointwise",
     "void at::native::conv_depthwise2d_forward_kernel<5, c10::Half>": "depthwise",
 }

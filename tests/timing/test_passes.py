@@ -26,6 +26,7 @@ from precscope.timing.clocks import CpuClock
 from precscope.timing.document import timing_document
 from precscope.timing.identify import NO_CUDA
 from precscope.timing.measure import TIME_IS_UP, arithmetic_of
+from precscope.timing.stepping import stepping as real_stepping
 from precscope.timing.steps import Plan
 from precscope.timing.trace import Trace, parse_trace
 from precscope_reports.html.sections import speed
@@ -184,6 +185,43 @@ def test_when_the_time_is_up_what_was_measured_remains(pretended: None, tmp_path
     assert found["tensor_cores"] is None
     for part in ("blocks", "modules", "kernels"):
         assert found["reasons"][part] == TIME_IS_UP
+
+
+@pytest.mark.parametrize("short", ["fp32", "fp16"], ids=["the baseline", "the subject"])
+def test_a_recipe_that_does_not_fit_the_memory_costs_itself_only(
+    short: str, pretended: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(workload: Any, recipe: Recipe, device: torch.device, seed: int) -> Any:
+        if recipe.name == short:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+        return real_stepping(workload, recipe, device, seed)
+
+    monkeypatch.setattr(passes, "stepping", short_of_memory)
+    found = document(tmp_path, Library(), READ)
+    json.dumps(found, allow_nan=False)
+    reason = f"{short} does not fit the memory of this device"
+    left = [name for name in ("fp32", "tf32", "fp16") if name != short]
+    assert [entry["recipe"] for entry in found["recipes"]] == left
+    assert found["reasons"]["blocks"] == reason
+    if short == "fp32":
+        assert found["tensor_cores"]["busy_ms"] > 0
+        assert found["tensor_cores"]["achieved_tflops"] is None
+        assert {m["module"] for m in found["modules"]} >= {"", "0"}
+    else:
+        assert found["tensor_cores"] is None
+        assert found["modules_reason"] == found["nvml_reason"] == reason
+        assert "out of memory" in found["tensor_cores_reason"]
+
+
+def test_a_trace_that_cannot_be_read_costs_the_kernels_only(
+    pretended: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"ph": "X", "cat": "cpu_op", "name": "aten::mm"}
+    monkeypatch.setattr(profiling, "read_trace", lambda path: parse_trace([broken]))
+    found = document(tmp_path, None)
+    assert found["reasons"]["kernels"].startswith("torch.profiler: KeyError")
+    assert found["modules"]
+    assert [entry["busy_ms"] for entry in found["recipes"]] == [None] * 3
 
 
 def test_on_a_cpu_modules_are_timed_by_its_clock(tmp_path: Path) -> None:

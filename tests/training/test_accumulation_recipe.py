@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from precscope.errors import UsageError
 from precscope.training import MixedPrecision, Recipe, train
-from precscope.training.cuda_precision import cuda_precision, half_accumulation, switches
+from precscope.training import cuda_precision as cuda_module
+from precscope.training.cuda_precision import (
+    ACCUMULATION,
+    cuda_precision,
+    float32_accumulation,
+    float32_products,
+    half_accumulation,
+    switches,
+)
 from tests.training.fakes import make_workload
 from tests.training.small_net import sgd
 
@@ -55,6 +64,23 @@ def test_evaluation_accumulates_alike() -> None:
     assert out.item() == 2048.0
 
 
+def without_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    present = {name: owner for name, owner in switches().items() if name != ACCUMULATION}
+    monkeypatch.setattr(cuda_module, "switches", lambda: present)
+
+
+def test_a_torch_without_the_switch_is_told_the_version_and_sets_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_the_switch(monkeypatch)
+    with pytest.raises(UsageError, match=r"needs torch 2\.7 or later"):
+        half_accumulation()
+    assert float32_accumulation() == {"fp16_reduced_reduction": False}
+    with cuda_precision(**float32_accumulation(), **float32_products(False)):
+        pass
+
+
+@pytest.mark.skipif(ACCUMULATION not in switches(), reason="NOT RUN: torch 2.7 brought the switch")
 def test_the_cuda_switch_is_set_and_put_back() -> None:
     owner, name = switches()["fp16_accumulation"]
     before = getattr(owner, name)

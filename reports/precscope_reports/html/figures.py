@@ -130,7 +130,7 @@ def _tick(exponent: int) -> Html:
 def _master_weights(result: Result) -> Html:
     """Retention of the worst parameter now, at a tenth and at a hundredth of its learning rate."""
     found = result["master_weights"]["parameters"]
-    parameters = [p for p in found if p["verdict"] != "stays_fp32"]
+    parameters = [p for p in found if p["verdict"] != "stays_fp32" and not p.get("is_noise")]
     rows = []
     for key, word in (("retention", "now"), ("retention_0_1", "÷ 10"), ("retention_0_01", "÷ 100")):
         found = [p[key] for p in parameters if p[key] is not None]

@@ -19,7 +19,7 @@ def title(result: Mapping[str, Any], page: Page) -> Iterator[RenderableType]:
     setting, coverage = result["environment"], result["coverage"]
     yield page.lead(page.text("precscope", "bold"), result["title"], "bold cyan")
     where = setting["device_name"] or setting["device"]
-    seed = "no seed set" if setting["seed"] is None else f"seed {setting['seed']}"
+    seed = "no seed known" if setting["seed"] is None else f"seed {setting['seed']}"
     setting_told = f"{seed}; {where}, torch {setting['torch']}"
     if coverage["sites"]:
         steps = counted(coverage["observed_steps"], "step")
@@ -56,10 +56,10 @@ def _cost(timing: Mapping[str, Any]) -> str:
         return f"Cost of observing: {missing(timing['overhead_reason'])}"
     plain, observed = duration(timing["plain_step_ms"]), duration(timing["observed_step_ms"])
     memory = byte_size(timing["observer_memory_bytes"])
-    return (
-        f"Observing made a step {ratio(timing['overhead_ratio'])} as long ({plain} without, "
-        f"{observed} with) and took {memory} of memory."
-    )
+    told = f"made a step {ratio(timing['overhead_ratio'])} as long"
+    if timing["overhead_ratio"] < 1.0:
+        told = "cost less than the steps vary"
+    return f"Observing {told} ({plain} without, {observed} with) and took {memory} of memory."
 
 
 def _seen(coverage: Mapping[str, Any]) -> str:

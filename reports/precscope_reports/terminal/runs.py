@@ -28,7 +28,7 @@ def training_runs(result: Mapping[str, Any], page: Page) -> Iterator[RenderableT
     if not runs:
         return
     yield page.heading("Training runs")
-    yield page.note(_setting(runs[0]))
+    yield page.note(_setting(runs))
     metrics = list(runs[0]["metrics"])[:METRICS_SHOWN]
     short = [page.fit(name, METRIC_COLUMNS) for name in metrics]
     headers = ("recipe", "final loss", "vs fp32", *short, "skipped", "step", "memory")
@@ -44,9 +44,11 @@ def first_seed(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run["seed"] == runs[0]["seed"]]
 
 
-def _setting(first: Run) -> str:
-    start = number(first["first_loss"])
-    return f"{first['steps']} steps each, seed {first['seed']}, from a loss of {start}"
+def _setting(runs: Sequence[Run]) -> str:
+    seed, start = runs[0]["seed"], number(runs[0]["first_loss"])
+    longest, shortest = (bound(run["steps"] for run in runs) for bound in (max, min))
+    each = "each" if shortest == longest else "each, fewer where the loss diverged"
+    return f"{longest} steps {each}, seed {seed}, from a loss of {start}"
 
 
 def _row(

@@ -90,6 +90,9 @@ def _row(point: Mapping[str, Any], found: Mapping[str, Any], page: Page) -> tupl
 
 
 def _legend(found: Mapping[str, Any]) -> str:
-    legend = "L1 lost: of the worst site. Gradient error: relative L2, of the worst parameter"
+    legend = (
+        "L1 lost: of the worst site. Gradient error: relative L2, of the parameter that exceeds "
+        "its own floor the most"
+    )
     floor = found["gradient_error_floor"]
-    return f"{legend}; this model's own floor is {number(floor)}." if floor else f"{legend}."
+    return f"{legend}; the largest floor is {number(floor)}." if floor else f"{legend}."

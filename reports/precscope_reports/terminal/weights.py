@@ -36,10 +36,10 @@ def master_weights(result: Mapping[str, Any], page: Page) -> Iterator[Renderable
 
 
 def _kept(parameter: Parameter) -> tuple[bool, float]:
-    """Sorting key: what stays in FP32 last, otherwise the least retention first."""
+    """Sorting key: what is not judged last, otherwise the least retention first."""
     retention = parameter["retention"]
-    stays_fp32 = parameter["verdict"] == "stays_fp32"
-    return stays_fp32, float("inf") if retention is None else float(retention)
+    is_last = parameter["verdict"] == "stays_fp32" or bool(parameter.get("is_noise"))
+    return is_last, float("inf") if retention is None else float(retention)
 
 
 def _row(parameter: Parameter, page: Page) -> tuple[Text | str, ...]:

@@ -79,14 +79,17 @@ def _table(parameters: list[dict[str, Any]]) -> Html:
 
 
 def _retention(parameter: dict[str, Any]) -> tuple[bool, float]:
-    """Sorting key: what stays in FP32 last, otherwise the least retention first."""
+    """Sorting key: what stays in FP32 or is noise last, otherwise the least retention first."""
     value = parameter["retention"]
-    return parameter["verdict"] == "stays_fp32", 2.0 if value is None else float(value)
+    is_last = parameter["verdict"] == "stays_fp32" or bool(parameter.get("is_noise"))
+    return is_last, 2.0 if value is None else float(value)
 
 
 def _row(parameter: dict[str, Any]) -> list[Html]:
     verdict, rate = parameter["verdict"], parameter["learning_rate"]
     under = "no learning rate" if rate is None else f"learning rate {number(rate)}"
+    if parameter.get("is_noise"):
+        under = "its gradient is zero but for rounding"
     return [
         Html(f'{name(parameter["name"])}<small class="under">{esc(under)}</small>'),
         Html(f'<span class="verdict-{esc(verdict)}">{esc(verdict_word(verdict))}</span>'),

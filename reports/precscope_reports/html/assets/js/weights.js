@@ -10,7 +10,7 @@ const PERCENT_TICKS = { tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1],
   ticktext: ["0", "20 %", "40 %", "60 %", "80 %", "100 %"] };
 
 // 1 for what a half precision run leaves in FP32, which is listed last.
-const stays = (parameter) => (parameter.verdict === "stays_fp32" ? 1 : 0);
+const stays = (parameter) => (parameter.verdict === "stays_fp32" || parameter.is_noise ? 1 : 0);
 
 function drawRetention() {
   const element = document.getElementById("retention");
