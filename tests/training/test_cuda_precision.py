@@ -88,8 +88,10 @@ def test_a_program_that_mixes_old_and_new_keeps_its_mixture() -> None:
 
 def test_recurrent_layers_may_take_the_name_of_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "rnn", object(), raising=False)
+    before = current()
     with cuda_precision(**float32_products(tf32=False)):
-        pass
+        assert current()["matmul"] == "ieee"
+    assert current() == before
 
 
 @pytest.mark.skipif(
