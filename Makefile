@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## analyze a small CNN on real data and write a report
 	$(BIN)/precscope analyze examples/digits_cnn.py
 
-paper: install ## the paper reproduced: six domains, under 75 minutes; resumes
+paper: install ## the paper reproduced: six domains, some 80 minutes of one core; resumes
 	$(BIN)/python benchmarks/paper.py --write docs/paper.md
 
 test: install ## run the tests; PYTEST_ARGS="-k name" selects
@@ -36,7 +36,7 @@ test: install ## run the tests; PYTEST_ARGS="-k name" selects
 
 check: static test wheel-guard ## everything that has to pass
 
-static: format-check lint types
+static: format-check lint types ## the formatter, ruff and mypy
 
 format: install ## format the code and sort the imports
 	$(BIN)/ruff check --select I --fix --quiet $(CODE)

@@ -36,7 +36,7 @@ def apart(name: str, limit_s: float, hard_s: float, options: list[str]) -> dict[
         command = [sys.executable, str(SCRIPT), *options]
         command += ["--section", name, "--limit", f"{limit_s:.1f}", "--json", str(path)]
         child = subprocess.Popen(
-            command, env=_environment(), stdout=subprocess.DEVNULL, start_new_session=True
+            command, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
         )
         ended = _ended(child, min(limit_s + GRACE_S, hard_s))
         told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -48,7 +48,8 @@ def apart(name: str, limit_s: float, hard_s: float, options: list[str]) -> dict[
     return {**told, "seconds": seconds}
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """This process's, with our packages before all that it finds already."""
     ours = [str(ROOT / part) for part in ("", "cli", "reports")]
     return {
         **os.environ,

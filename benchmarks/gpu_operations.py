@@ -47,7 +47,8 @@ def operations(setting: Setting) -> dict[str, Any]:
     for name, kind, make in _operations(setting):
         if setting.is_over:
             return {"rows": rows, "cut": True}
-        rows.append({"operation": name, "kind": kind, **_times(make, setting)})
+        own = setting.attempt(lambda make=make: _times(make, setting))
+        rows.append({"operation": name, "kind": kind, **own})
         setting.keep({"rows": rows})
     return {"rows": rows, "paper": "2 to 6 times for operations bound by memory or arithmetic"}
 

@@ -52,6 +52,15 @@ class Setting:
         """The extent that goes with the setting."""
         return dry if self.dry else quick if self.quick else full
 
+    def attempt(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What ``work`` finds, or its error: what comes after it is still worth having."""
+        try:
+            return work()
+        except Exception as error:
+            if self.dry:
+                raise
+            return {"error": f"{type(error).__name__}: {error}"[:500]}
+
     def wait(self) -> None:
         """For the device."""
         if self.device.type == "cuda":

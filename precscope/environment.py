@@ -63,4 +63,6 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:0") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for {name!r}: choose --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UsageError(f"no CUDA device {name!r} here: the last one is cuda:{count - 1}")
     return device

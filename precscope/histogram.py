@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -66,13 +67,13 @@ class ExponentHistogram:
     amax: float = 0.0
     sum_abs: float = 0.0
     sum_squares: float = 0.0
-    _below: tuple[list[int], list[float]] | None = field(default=None, init=False, repr=False)
-    """Values and mass below each exponent, made at the first question: a curve asks hundreds."""
+    _below: _SumsBelow | None = field(default=None, init=False, repr=False)
+    """Made at the first question: a curve asks hundreds."""
 
     @property
     def nonzero(self) -> int:
         """Number of finite non-zero values."""
-        return self._sums_below()[0][BINS]
+        return self._sums_below().values[-1]
 
     @property
     def total(self) -> int:
@@ -129,11 +130,11 @@ class ExponentHistogram:
     def flushed_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
         """Non-zero values that become zero in ``fmt`` after a scale by ``2^log2_scale``. Exact."""
         edge = fmt.log2_flush_threshold - log2_scale
-        return self._sums_below()[0][_bin(edge)] + _at(self.powers, edge)
+        return self._sums_below().values_at(edge) + _at(self.powers, edge)
 
     def subnormal_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
         """Values that survive in ``fmt`` below its smallest normal number, at reduced precision."""
-        below_normal = self._sums_below()[0][_bin(fmt.log2_smallest_normal - log2_scale)]
+        below_normal = self._sums_below().values_at(fmt.log2_smallest_normal - log2_scale)
         return below_normal - self.flushed_count(fmt, log2_scale)
 
     def overflow_count(self, fmt: NumberFormat, log2_scale: int = 0) -> int:
@@ -143,7 +144,7 @@ class ExponentHistogram:
         65520 in [2^15, 2^16)); of that octave only the largest value is known, so this is a lower
         bound there, and it is zero exactly when nothing overflows.
         """
-        whole = self.nonzero - self._sums_below()[0][_bin(fmt.max_exponent + 1 - log2_scale)]
+        whole = self.nonzero - self._sums_below().values_at(fmt.max_exponent + 1 - log2_scale)
         return max(whole, int(fmt.overflows(self.amax * 2.0**log2_scale)))
 
     def flushed_fraction(self, fmt: NumberFormat, log2_scale: int = 0) -> float:
@@ -160,16 +161,12 @@ class ExponentHistogram:
 
     def l1_below(self, exponent: int) -> float:
         """Sum of |x| over the octaves below ``exponent``, each at its mean significand of 1.5."""
-        return self._sums_below()[1][_bin(exponent)]
+        return self._sums_below().mass_at(exponent)
 
-    def _sums_below(self) -> tuple[list[int], list[float]]:
-        """Two lists of 278: values, and sum of |x|, in the octaves below each one."""
+    def _sums_below(self) -> _SumsBelow:
         if self._below is None:
-            mass = OCTAVES * (self.powers + MEAN_SIGNIFICAND * (self.counts - self.powers))
-            sums = [0, *np.cumsum(self.counts).tolist()], [0.0, *np.cumsum(mass).tolist()]
-            object.__setattr__(self, "_below", sums)
-            return sums
-        return self._below
+            object.__setattr__(self, "_below", _sums_below(self.counts, self.powers))
+        return cast("_SumsBelow", self._below)
 
     def l1_flushed_fraction(self, fmt: NumberFormat, log2_scale: int = 0) -> float:
         """Share of sum |x| that ``fmt`` flushes after the scale, 0.0 for an all-zero tensor.
@@ -195,12 +192,14 @@ class ExponentHistogram:
 
         Args:
             fmt: the format.
-            l1_limit: of sum |x|, see ``l1_flushed_fraction``.
+            l1_limit: of sum |x|, less than 1; see ``l1_flushed_fraction``.
             count_limit: of the finite non-zero values, see ``flushed_fraction``.
         """
-        low, high = MIN_EXPONENT - 1, MAX_EXPONENT + 1
         if self.sum_abs <= 0.0:
-            low = MAX_EXPONENT
+            return fmt.log2_flush_threshold - MAX_EXPONENT
+        sums = self._sums_below()
+        # Flushing what lies below the lowest octave is nothing, above the highest it is all.
+        low, high = sums.lowest - 1, sums.lowest + len(sums.values) - 1
         while high - low > 1:
             edge = (low + high) // 2
             if self._is_kept(edge, l1_limit, count_limit):
@@ -210,13 +209,12 @@ class ExponentHistogram:
         return fmt.log2_flush_threshold - low
 
     def _is_kept(self, edge: int, l1_limit: float, count_limit: float) -> bool:
-        """Whether flushing what is at most ``2^edge`` keeps enough."""
-        values, mass = self._sums_below()
-        powers = int(self.powers[edge - MIN_EXPONENT])
-        flushed, nonzero = values[edge - MIN_EXPONENT] + powers, values[BINS]
-        if nonzero and flushed / nonzero > count_limit:
+        """Whether flushing what is at most ``2^edge``, in an occupied octave, keeps enough."""
+        sums, powers = self._sums_below(), int(self.powers[edge - MIN_EXPONENT])
+        flushed, nonzero = sums.values_at(edge) + powers, sums.values[-1]
+        if flushed / nonzero > count_limit:
             return False
-        lost = mass[edge - MIN_EXPONENT] + powers * 2.0**edge
+        lost = sums.mass_at(edge) + powers * 2.0**edge
         return (1.0 if flushed == nonzero else lost / self.sum_abs) <= l1_limit
 
     def log2_scale_before_overflow(self, fmt: NumberFormat) -> int | None:
@@ -230,8 +228,37 @@ class ExponentHistogram:
         return scale
 
 
-def _bin(exponent: int) -> int:
-    return min(max(exponent - MIN_EXPONENT, 0), BINS)
+@dataclass(frozen=True, slots=True)
+class _SumsBelow:
+    """Values, and sum of |x|, below each exponent from the lowest occupied one to past the highest.
+
+    Attributes:
+        lowest: the lowest occupied exponent.
+        values: values below ``lowest``, which are none, below ``lowest + 1``, and so on.
+        mass: sum of |x| below the same.
+    """
+
+    lowest: int
+    values: list[int]
+    mass: list[float]
+
+    def values_at(self, exponent: int) -> int:
+        return self.values[min(max(exponent - self.lowest, 0), len(self.values) - 1)]
+
+    def mass_at(self, exponent: int) -> float:
+        return self.mass[min(max(exponent - self.lowest, 0), len(self.mass) - 1)]
+
+
+def _sums_below(counts: Counts, powers: Counts) -> _SumsBelow:
+    occupied = np.flatnonzero(counts)
+    if not occupied.size:
+        return _SumsBelow(MIN_EXPONENT, [0], [0.0])
+    low, high = int(occupied[0]), int(occupied[-1]) + 1
+    values, exact = counts[low:high], powers[low:high]
+    mass = OCTAVES[low:high] * (exact + MEAN_SIGNIFICAND * (values - exact))
+    return _SumsBelow(
+        low + MIN_EXPONENT, [0, *values.cumsum().tolist()], [0.0, *mass.cumsum().tolist()]
+    )
 
 
 def _at(counts: Counts, exponent: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -15,9 +16,9 @@ from torch.optim import Optimizer
 
 from precscope.arithmetic.storage import convertible_parameters
 from precscope.environment import environment
-from precscope.errors import UsageError
+from precscope.errors import RecordingError, UsageError
 from precscope.monitor import Monitor, Schedule
-from precscope.monitor.arguments import check_schedule, check_trained, several
+from precscope.monitor.arguments import check_model, check_schedule, optimizers_of, several
 from precscope.monitor.ranks import process_rank, unwrapped
 from precscope.monitor.schedule import StepFilter
 from precscope.monitor.state import KINDS, checked_kinds
@@ -54,12 +55,24 @@ class Watch:
         return self._monitor
 
     def close(self) -> None:
-        """Take every hook off, write what is left and close the file. Safe to call twice."""
+        """Take every hook off, write what is left and close the file. Safe to call twice.
+
+        What cannot be written, because the disk is full for example, is told by a warning: it
+        must not cost the user the training that was watched.
+        """
         atexit.unregister(self.close)
         if os.getpid() != self._pid:
             return
-        self._monitor.close()
-        self._writer.close()
+        try:
+            self._monitor.close()
+        finally:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        try:
+            self._writer.close()
+        except RecordingError as error:
+            warnings.warn(f"precscope: the Recording is not complete: {error}", stacklevel=3)
 
     def __enter__(self) -> Watch:
         return self
@@ -90,9 +103,10 @@ def watch(
 ) -> Watch:
     """Observe a training and record it; the training itself stays bit-identical.
 
-    Under DDP and FSDP2 every rank calls it, after the model was wrapped or sharded: each process
-    observes its part, and none waits for another. Activations and their gradients are those of
-    the rank's own batch, gradients of parameters are observed once they are reduced.
+    Under DDP, FSDP1, FSDP2 and tensor parallelism every rank calls it, after the model was wrapped,
+    sharded or parallelized: each process observes its part, and none waits for another. Activations
+    and their gradients are those of the rank's own batch, gradients of parameters are observed once
+    they are reduced.
 
     Args:
         model: the module that is trained; call it as before. Sites have the names of the model
@@ -122,11 +136,27 @@ def watch(
         RecordingError: the Recording cannot be written at ``path``.
         UsageError: an argument is not what it should be; the line names it.
     """
-    check_trained(model, optimizer)
+    check_model(model)
     check_schedule(schedule, every=every, start=start, stop=stop)
-    model = unwrapped(model)
+    model, optimizers = unwrapped(model), optimizers_of(optimizer)
     chosen = schedule if schedule is not None else Schedule(every, start, stop)
     kinds = checked_kinds(several(kinds))
+    writer = _writer(model, path, overwrite)
+    monitor = Monitor(
+        model,
+        optimizers,
+        writer,
+        schedule=chosen,
+        kinds=kinds,
+        include=several(include),
+        exclude=several(exclude),
+        scaler=scaler,
+    )
+    return Watch(monitor, writer)
+
+
+def _writer(model: nn.Module, path: str | os.PathLike[str], overwrite: bool) -> RecordingWriter:
+    """A new Recording of this process, with what is known of the model before its first step."""
     rank, world_size = process_rank()
     meta: dict[str, Any] = {"title": type(model).__name__}
     if world_size > 1:
@@ -136,17 +166,7 @@ def watch(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     writer.put_document("environment", _environment(device))
     writer.put_document("half_weights", _half_weights(model))
-    monitor = Monitor(
-        model,
-        optimizer,
-        writer,
-        schedule=chosen,
-        kinds=kinds,
-        include=several(include),
-        exclude=several(exclude),
-        scaler=scaler,
-    )
-    return Watch(monitor, writer)
+    return writer
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

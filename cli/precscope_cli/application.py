@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 an error, 2 a wrong command line, 130 interrupted by Ctrl-
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 import sys
 import traceback
@@ -106,9 +107,15 @@ def exit_code_of(call: Callable[[], object], invocation: Invocation) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last one to see it; --debug shows all of it
         hint = "" if invocation.debug else " (--debug shows the traceback)"
-        _explain(error, f"{type(error).__name__}: {error}{hint}", invocation)
+        _explain(error, f"{_told(error)}{hint}", invocation)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _explain(error: Exception, message: str, invocation: Invocation) -> None:

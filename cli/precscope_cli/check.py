@@ -24,6 +24,7 @@ from precscope_cli.options import (
     request_from,
     seeds_option,
 )
+from precscope_cli.output import RECORDING, RESULT, check_apart
 from precscope_cli.script import MODEL_FILE_ONLY, SCRIPT_OPTIONS, script_from
 from precscope_cli.settings import Settings, find_settings, load_settings
 from precscope_cli.streams import tell
@@ -71,6 +72,8 @@ def check(invocation: Invocation, /, **given: Any) -> None:
     rules = chosen_rules(own["fail_on"], settings)
     waivers = chosen_waivers(own["waive"], settings)
     reporting = reporting_of(given, settings, None if from_run or given["is_module"] else first)
+    if reporting.junit:
+        _check_junit(reporting.junit, targets, settings)
     if from_run:
         result = _existing(targets, given)
     else:
@@ -81,6 +84,13 @@ def check(invocation: Invocation, /, **given: Any) -> None:
     code = report(outcome, result, reporting)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _check_junit(junit: Path, targets: tuple[str, ...], settings: Settings) -> None:
+    runs = [Path(target) for target in targets if target]
+    sources = [file for run in runs for file in (run, run / RECORDING, run / RESULT)]
+    check_apart(junit, sources, "what is checked")
+    check_apart(junit, filter(None, (settings.path,)), "where the rules are")
 
 
 def _settings(config: Path | None, file: Path | None) -> Settings:

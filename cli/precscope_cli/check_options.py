@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from precscope_cli.options import PATH
+from precscope_cli.options import PATH, WRITTEN_FILE
 
 EXAMPLES = """\b
 Examples:
@@ -53,7 +53,7 @@ CHECK_OPTIONS = (
         default=None,
         help="Let a rule be about something that the run does not have.",
     ),
-    click.option("--junit", type=PATH, metavar="FILE", help="Also write JUnit XML."),
+    click.option("--junit", type=WRITTEN_FILE, metavar="FILE", help="Also write JUnit XML."),
     click.option(
         "--github/--no-github",
         default=None,

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from precscope.errors import UsageError
-from precscope_cli.options import PATH, debug_option, json_option, quiet_option
-from precscope_cli.output import RECORDING, RESULT, check_writable_file, write_text
+from precscope_cli.options import PATH, WRITTEN_FILE, debug_option, json_option, quiet_option
+from precscope_cli.output import RECORDING, RESULT, check_apart, check_writable_file, write_text
 from precscope_cli.sides import made_from, open_side
 from precscope_cli.streams import Look, look_of, put, tell
 
@@ -32,7 +31,7 @@ The keys of --json are documented in docs/compare.md.
 @click.command(short_help="Say what moved from one run to another.", epilog=EXAMPLES)
 @click.argument("a", metavar="RUN_A", type=PATH)
 @click.argument("b", metavar="RUN_B", type=PATH)
-@click.option("-o", "--output", type=PATH, metavar="HTML", help="Also write the page.")
+@click.option("-o", "--output", type=WRITTEN_FILE, metavar="HTML", help="Also write the page.")
 @click.option(
     "--top",
     type=click.IntRange(min=0),
@@ -51,8 +50,7 @@ def compare(a: Path, b: Path, output: Path | None, top: int, json: str | None, q
     findings that came and went, and final losses; the gravest first.
     """
     json_path = None if json in {None, "-"} else Path(str(json))
-    for target in filter(None, (output, json_path)):
-        _check_target(target, (a, b))
+    _check_targets(output, json_path, (a, b))
     from precscope.comparison import compare as compared
 
     sides = open_side(a), open_side(b)
@@ -89,11 +87,13 @@ def _text(
     )
 
 
-def _check_target(target: Path, runs: tuple[Path, ...]) -> None:
-    for path in (file for run in runs for file in (run, run / RECORDING, run / RESULT)):
-        if path.exists() and target.exists() and path.samefile(target):
-            raise UsageError(f"{target} is one of the runs: choose another file to write")
-    check_writable_file(target)
+def _check_targets(page: Path | None, json: Path | None, runs: tuple[Path, ...]) -> None:
+    sources = [file for run in runs for file in (run, run / RECORDING, run / RESULT)]
+    for target in filter(None, (page, json)):
+        check_apart(target, sources, "one of the runs")
+        check_writable_file(target)
+    if page and json:
+        check_apart(json, (page,), "the page already")
 
 
 def _with_page(a: Path, b: Path) -> str:

@@ -12,6 +12,7 @@ import click
 
 from precscope.errors import PrecscopeError, UsageError
 from precscope_cli.options import PATH, debug_option, quiet_option
+from precscope_cli.output import drop_empty
 from precscope_cli.sides import made_from, open_recordings
 from precscope_cli.streams import one_line, put
 
@@ -99,6 +100,7 @@ def _write(recording: Recording, folder: Path, suffix: str, write: Write) -> dic
     from precscope.result import build_result
 
     tables, counts, result = {}, {}, build_result(recording)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for table, rows in tables_of(result, recording.steps):
@@ -112,6 +114,7 @@ def _write(recording: Recording, folder: Path, suffix: str, write: Write) -> dic
     finally:
         for unfinished in tables:
             unfinished.unlink(missing_ok=True)
+        drop_empty(made)
     return counts
 
 

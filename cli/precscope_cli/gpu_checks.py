@@ -78,7 +78,7 @@ def peak(name: str) -> Check:
 
 def nvml(uuids: list[str | None]) -> Iterator[Check]:
     """NVML and its driver, then the readings and counters of each CUDA device."""
-    from precscope.timing.nvml import load_pynvml
+    from precscope.timing.nvml import load_pynvml, shut_down
     from precscope.timing.reasons import NvmlUnavailable, why
 
     try:
@@ -98,7 +98,7 @@ def nvml(uuids: list[str | None]) -> Iterator[Check]:
     except pynvml.NVMLError as error:
         yield Check("NVML", "missing", why(error), NO_NVML)
     finally:
-        pynvml.nvmlShutdown()
+        shut_down(pynvml)
     for index, uuid in enumerate(uuids):
         yield from _nvml_device(index, uuid)
 

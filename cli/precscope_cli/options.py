@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,31 @@ from precscope_cli.application import Invocation
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-PATH = click.Path(path_type=Path, readable=False)
-"""A path as it is: what is wrong with it is said by whoever opens it."""
+
+class PathAsTyped(click.Path):
+    """A path as it is: what else is wrong with it is said by whoever opens it.
+
+    Args:
+        path_type: what the command gets.
+        is_file: whether it is a file that is written; one that ends in a slash is none.
+    """
+
+    def __init__(self, path_type: type, is_file: bool = False) -> None:
+        super().__init__(path_type=path_type, readable=False)
+        self._is_file = is_file
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; an empty one is most likely a variable of a shell that is not set."""
+        typed = str(value)
+        if not typed:
+            self.fail("the path is empty", param, ctx)
+        if self._is_file and typed.endswith(("/", os.sep)):
+            self.fail(f"{typed} is a folder: name a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = PathAsTyped(Path)
+WRITTEN_FILE = PathAsTyped(Path, is_file=True)
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -88,6 +112,7 @@ debug_option = click.option(
 json_option = click.option(
     "--json",
     "json",
+    type=PathAsTyped(str, is_file=True),
     metavar="PATH|-",
     help="Also write the result as JSON to PATH; '-' prints it, and nothing else, on stdout.",
 )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from precscope.errors import PrecscopeError, UsageError
+from precscope_cli.folder_lock import lock_folder
 
 RECORDING = "run.precscope"
 PAGE = "report.html"
 RESULT = "result.json"
 RECIPE = "recipe.json"
 RUNS = Path("precscope-runs")
+
+NAME_CHARACTERS = 50
+"""Of a model file's name in a folder's: with the time they fit into 255 bytes of UTF-8."""
 
 
 def choose_folder(output: Path | None, name: str, now: time.struct_time) -> Path:
@@ -23,7 +28,8 @@ def choose_folder(output: Path | None, name: str, now: time.struct_time) -> Path
         UsageError: the folder asked for holds files already, or is a file.
         PrecscopeError: it could not be written.
     """
-    folder = output or _unused(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S', now)}")
+    stamp = time.strftime("%Y%m%d-%H%M%S", now)
+    folder = output or _unused(RUNS / f"{name[:NAME_CHARACTERS]}-{stamp}")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file: name a folder")
     try:
@@ -46,11 +52,15 @@ def claim_folder(output: Path | None, name: str, now: time.struct_time) -> Path:
         folder = choose_folder(output, name, now)
         try:
             folder.mkdir(parents=True, exist_ok=output is not None)
+            is_ours = output is None or lock_folder(folder)
         except FileExistsError:  # another run has made it since it was chosen
             continue
         except OSError as error:
             raise PrecscopeError(f"cannot write to --output {folder}: {_why(error)}") from error
-        return folder
+        if not is_ours:
+            raise UsageError(f"--output {folder} is another run's: name a new folder")
+        # What another run has done to it before it was ours.
+        return folder if output is None else choose_folder(folder, name, now)
 
 
 def create_folder(folder: Path) -> None:
@@ -81,18 +91,27 @@ def check_writable_file(path: Path) -> None:
     _check_writable(path, f"cannot write {path}")
 
 
+def check_apart(path: Path, others: Iterable[Path], what: str) -> None:
+    """Find out now whether writing ``path`` would destroy one of ``others``.
+
+    Raises:
+        UsageError: it would.
+    """
+    if any(_is_same(path, other) for other in others):
+        raise UsageError(f"{path} is {what}: choose another file to write")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
         PrecscopeError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    from precscope_reports.files import write_whole
+
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise PrecscopeError(f"cannot write {path}: {_why(error)}") from error
 
 
@@ -100,10 +119,20 @@ def drop_folder(folder: Path) -> None:
     """Remove the folder of a run in which nothing was recorded."""
     for name in (RECORDING, f"{RECORDING}-wal", f"{RECORDING}-shm", f"{RECORDING}-journal"):
         (folder / name).unlink(missing_ok=True)
-    ours = (folder, RUNS) if folder.parent == RUNS else (folder,)
+    drop_empty((folder, RUNS) if folder.parent == RUNS else (folder,))
+
+
+def drop_empty(folders: Iterable[Path]) -> None:
+    """Remove these folders, the innermost first, up to one with something in it."""
     with suppress(OSError):
-        for path in ours:
-            path.rmdir()
+        for folder in folders:
+            folder.rmdir()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _unused(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from precscope_cli.streams import Look, trimmed
+from precscope_cli.streams import PLAIN_HEIGHT, Look, trimmed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,7 @@ def printed(look: Look, draw: Callable[[Console], object]) -> str:
         Console(
             file=page,
             width=look.width,
+            height=PLAIN_HEIGHT,
             color_system=look.color_system,  # type: ignore[arg-type]
             force_terminal=look.color_system is not None,
             force_jupyter=False,

@@ -27,8 +27,7 @@ from precscope_cli.options import Request
 from precscope_cli.output import (
     RECORDING,
     check_writable_file,
-    choose_folder,
-    create_folder,
+    claim_folder,
     drop_folder,
 )
 from precscope_cli.progress import Display
@@ -70,7 +69,7 @@ class Rank:
 def rank_here() -> Rank | None:
     """The rank that the environment names; None in a training of one process."""
     number, count = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    if not (number.isdigit() and count.isdigit()) or int(count) < 2:
+    if not (number.isdecimal() and count.isdecimal()) or int(count) < 2:
         return None
     return Rank(int(number), int(count))
 
@@ -114,8 +113,7 @@ def _agreed_folder(store: Store, rank: Rank, request: Request, name: str) -> Pat
     if rank.number == 0:
         if request.json not in {None, "-"}:
             check_writable_file(Path(str(request.json)))
-        folder = choose_folder(request.output, name, time.localtime()).absolute()
-        create_folder(folder)
+        folder = claim_folder(request.output, name, time.localtime()).absolute()
         store.set("folder", str(folder))
     folder = Path(store.get("folder").decode())
     folder.mkdir(parents=True, exist_ok=True)  # on another machine there may be none yet

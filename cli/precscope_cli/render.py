@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from dataclasses import asdict, dataclass, field
@@ -12,8 +11,9 @@ from typing import Any, Literal
 from precscope.errors import PrecscopeError
 from precscope_cli.next_commands import Commands
 from precscope_cli.output import write_text
+from precscope_cli.paper import printed
 from precscope_cli.sides import made_from, open_recordings
-from precscope_cli.streams import Look, trimmed
+from precscope_cli.streams import Look
 
 Shown = Literal["report", "json", "nothing"]
 
@@ -126,25 +126,10 @@ def _next_commands(result: dict[str, Any], job: RenderJob) -> tuple[str, ...]:
 
 
 def _report(result: dict[str, Any], job: RenderJob) -> str:
-    from rich.console import Console
-
     from precscope_reports import terminal
 
-    encoding = job.look.encoding
-    page = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="\n")
-    console = Console(
-        file=page,
-        width=job.look.width,
-        color_system=job.look.color_system,  # type: ignore[arg-type]
-        force_terminal=job.look.color_system is not None,
-        force_jupyter=False,
-        legacy_windows=False,
-        no_color=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
     files = {what: Path(path) for what, path in job.files.items()}
-    terminal.print_report(result, console, files, _next_commands(result, job))
-    page.flush()
-    return trimmed(page.buffer.getvalue().decode(encoding))
+    following = _next_commands(result, job)
+    return printed(
+        job.look, lambda console: terminal.print_report(result, console, files, following)
+    )

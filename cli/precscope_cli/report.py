@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from precscope.errors import RecordingError, UsageError
-from precscope_cli.options import PATH, debug_option, json_option, quiet_option
-from precscope_cli.output import check_writable_file
+from precscope.errors import RecordingError
+from precscope_cli.options import PATH, WRITTEN_FILE, debug_option, json_option, quiet_option
+from precscope_cli.output import check_apart, check_writable_file
 from precscope_cli.render import RenderJob, Shown, render
 from precscope_cli.sides import files_of
 from precscope_cli.streams import look_of, put, tell
@@ -26,7 +26,7 @@ Examples:
 
 @click.command(short_help="Show what one or several Recordings hold.", epilog=EXAMPLES)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
-@click.option("-o", "--output", type=PATH, metavar="HTML", help="Also write the page.")
+@click.option("-o", "--output", type=WRITTEN_FILE, metavar="HTML", help="Also write the page.")
 @json_option
 @quiet_option
 @debug_option
@@ -37,8 +37,7 @@ def report(runs: tuple[Path, ...], output: Path | None, json: str | None, quiet:
     """
     recordings = tuple(path for run in runs for path in files_of(run))
     json_path = None if json in {None, "-"} else Path(str(json))
-    for target in (output, json_path):
-        _check_target(target, recordings)
+    _check_targets(output, json_path, recordings)
     shown: Shown = "json" if json == "-" else "nothing" if quiet else "report"
     files = {path.name: str(path) for path in (output, json_path) if path}
     rendered = render(
@@ -60,12 +59,12 @@ def report(runs: tuple[Path, ...], output: Path | None, json: str | None, quiet:
             tell(f"wrote {path}")
 
 
-def _check_target(target: Path | None, recordings: tuple[Path, ...]) -> None:
-    if target is None:
-        return
-    if any(path.exists() and target.exists() and path.samefile(target) for path in recordings):
-        raise UsageError(f"{target} is the Recording itself: choose another file to write")
-    check_writable_file(target)
+def _check_targets(page: Path | None, json: Path | None, recordings: tuple[Path, ...]) -> None:
+    for target in filter(None, (page, json)):
+        check_apart(target, recordings, "the Recording itself")
+        check_writable_file(target)
+    if page and json:
+        check_apart(json, (page,), "the page already")
 
 
 def _with_page(runs: tuple[Path, ...]) -> str:

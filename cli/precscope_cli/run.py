@@ -25,6 +25,7 @@ from precscope_cli.output import (
     RECIPE,
     RECORDING,
     RESULT,
+    check_apart,
     check_writable_file,
     claim_folder,
     create_folder,
@@ -86,6 +87,7 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
     copy = None if request.json in {None, "-"} else Path(str(request.json))
     if copy:
         check_writable_file(copy)
+        _check_copy(copy, request)
     results = Results(claim_folder(request.output, name, time.localtime()))
     try:
         shown = display_beside_script if script else display_for
@@ -110,6 +112,13 @@ def run(request: Request, entry: Entry, command: str, script: Script | None = No
         raise click.exceptions.Exit(code)
 
 
+def _check_copy(copy: Path, request: Request) -> None:
+    check_apart(copy, (request.file, *request.settings.get("recipe_files", ())), "read by this run")
+    if request.output:
+        own = Results(request.output)
+        check_apart(copy, (own.recording, own.page, own.recipe), "a file of the run itself")
+
+
 def _record(
     request: Request,
     entry: Entry,
@@ -124,9 +133,10 @@ def _record(
     from precscope import analysis
     from precscope.workload import load_workload
 
-    _warm_up()
     settings = analysis.SweepOptions if entry == "scale_sweep" else analysis.AnalysisOptions
+    # First of all: what was asked for amiss is told before the user's file has run.
     options: Any = settings(**request.settings)
+    _warm_up()
     workload = load_workload(request.file)
     create_folder(results.folder)
     record: Callable[..., object] = getattr(analysis, entry)

@@ -6,6 +6,7 @@ A reader that goes away (``| head``) is no error: what was asked for has been wr
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 80
+PLAIN_HEIGHT = 25
+"""Given with a width, or rich reads ``COLUMNS`` itself and takes ``²`` for a number."""
+NARROWEST, WIDEST = 20, 1000
+"""Columns that a pipe is given at its request; every line is filled before it is trimmed."""
 
 
 def open_missing_streams() -> None:
@@ -67,10 +72,12 @@ def console_for(stream: TextIO) -> Console:
     """A rich console on ``stream`` that takes no markup from the text it prints."""
     from rich.console import Console
 
-    plain = "NO_COLOR" in os.environ or not stream.isatty()
+    piped = not stream.isatty()
+    plain = bool(os.environ.get("NO_COLOR")) or piped
     return Console(
         file=stream,
-        width=_columns() if plain and not stream.isatty() else None,
+        width=_columns() if piped else None,
+        height=PLAIN_HEIGHT if piped else None,
         color_system=None if plain else "auto",
         markup=False,
         emoji=False,
@@ -138,4 +145,6 @@ def _discard(stream: TextIO) -> None:
 
 def _columns() -> int:
     columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) >= 20 else PLAIN_WIDTH
+    if not re.fullmatch("[0-9]{1,9}", columns) or int(columns) < NARROWEST:
+        return PLAIN_WIDTH
+    return min(int(columns), WIDEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,12 @@ terminal one line is printed whenever there is something new.
 """
 
 
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which is neither below nor above a range
+        raise click.BadParameter("nan is no number of seconds")
+    return value
+
+
 @click.command(short_help="Show a training while it is being recorded.", epilog=EXAMPLES)
 @click.argument("run", metavar="RUN", type=PATH)
 @click.option("--once", is_flag=True, help="Show what is there now, and end.")
@@ -46,6 +53,7 @@ terminal one line is printed whenever there is something new.
     "--interval",
     "interval_s",
     type=click.FloatRange(min=0.05, max=3600),
+    callback=_seconds,
     default=1.0,
     show_default=True,
     metavar="SECONDS",

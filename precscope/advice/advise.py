@@ -15,6 +15,11 @@ from precscope.advice.drift_needs import needs_over_time
 from precscope.advice.evidence import Evidence
 from precscope.advice.findings import Finding, Verdict, most_severe_first
 from precscope.advice.format_choice import FormatChoice, choose_formats
+from precscope.advice.half_runs import (
+    as_far_as_seen,
+    fits_as_far_as_seen,
+    half_dtype_of_weights,
+)
 from precscope.advice.loss_scale import LossScaleAdvice, advise_loss_scale
 from precscope.advice.loss_scale_words import loss_scale_findings, loss_scale_verdict
 from precscope.advice.master_weights import (
@@ -29,10 +34,11 @@ from precscope.advice.outcome import (
     training_findings,
     training_verdict,
 )
-from precscope.advice.policy import advised_recipe
+from precscope.advice.policy import advised_recipe, finite_modules
 from precscope.advice.promise import Proof, prove
 from precscope.advice.promise_findings import promise_findings
-from precscope.advice.ranges import range_findings, range_verdict
+from precscope.advice.range_words import range_verdict
+from precscope.advice.ranges import range_findings
 from precscope.advice.risk import at_risk
 from precscope.advice.script_findings import half_weights_tried, script_findings
 from precscope.errors import UsageError
@@ -124,9 +130,13 @@ def _judged(evidence: Evidence) -> _Judged:
     loss_scale = advise_loss_scale(
         evidence.gradients, evidence.headroom(), evidence.headroom_site(), evidence.arbitration()
     )
+    loss_scale = as_far_as_seen(loss_scale, evidence.gradients, evidence.recording.steps)
     need = model_need(evidence.retention)
-    ranges = most_severe_first(range_findings(evidence.sites_in_order_of_failure))
+    found = breaks(document("non_finite"))
+    harmless = not found and bool(evidence.gradients)
+    ranges = most_severe_first(range_findings(evidence.sites_in_order_of_failure, harmless))
     tried = (document("range_probe") or {}).get("fp32_modules", ())
+    tried = finite_modules(tried, evidence.sites, harmless)
     runs: list[dict[str, Any]] = document("runs", []) or []
     needs = needs_over_time(evidence, loss_scale.maximum_log2)
     return _Judged(
@@ -138,15 +148,17 @@ def _judged(evidence: Evidence) -> _Judged:
         runs=runs,
         proof=prove(runs, evidence.residual()),
         drift=drift_of(needs, loss_scale, was_probed(evidence.arbitration())),
-        breaks=breaks(document("non_finite")),
+        breaks=found,
     )
 
 
 def _findings(evidence: Evidence, judged: _Judged) -> list[Finding]:
     document = evidence.recording.document
     skipped = (document("non_finite") or {}).get("skipped", 0)
+    observed = observed_steps(evidence.recording)
+    saw_loss = any(step.loss is not None for step in evidence.recording.steps)
     return [
-        *blame_findings(judged.breaks, skipped, observed_steps(evidence.recording)),
+        *blame_findings(judged.breaks, skipped, observed, saw_loss),
         *promise_findings(judged.proof),
         *judged.ranges,
         *loss_scale_findings(judged.loss_scale),
@@ -164,12 +176,18 @@ def _half_weights_tried(evidence: Evidence) -> str:
 
 
 def _verdicts(evidence: Evidence, judged: _Judged) -> tuple[Verdict, ...]:
-    forward = [s for s, _ in evidence.sites if s.kind in ("activation", "weight") and at_risk(s)]
+    sites = [site for site, _ in evidence.sites]
+    forward = [s for s in sites if s.kind in ("activation", "weight") and at_risk(s)]
     summed = accumulation_verdict(judged.sums)
     return broken_promise_first(
-        range_verdict(judged.ranges, len(forward)),
+        fits_as_far_as_seen(range_verdict(judged.ranges, len(forward)), forward),
         loss_scale_verdict(judged.loss_scale),
-        master_weight_verdict(evidence.retention, judged.need, _half_weights_tried(evidence)),
+        master_weight_verdict(
+            evidence.retention,
+            judged.need,
+            _half_weights_tried(evidence),
+            half_dtype_of_weights(sites),
+        ),
         training_verdict(judged.runs, judged.proof),
         *([summed] if summed else []),
     )

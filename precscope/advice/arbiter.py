@@ -2,8 +2,8 @@
 
     k_L = smallest tried k with error_p(k') <= max(2 * floor_p, 1e-2) for all p and tried k' >= k
 
-where floor_p is the largest error at the large safe scales, several of them, because which ReLU
-masks flip differs from scale to scale. Levels seen in experiments: below 1e-2 no
+where floor_p is the error at the largest safe scale, the largest such error where several are told:
+what FP16 costs whatever the scale. Levels seen in experiments: below 1e-2 no
 harm, 1e-2 to 1e-1 watch, above 1e-1 scaling is required.
 """
 

@@ -111,7 +111,7 @@ def _trail(
 
 
 def blame_findings(
-    found: Iterable[Break], skipped_steps: int, observed_steps: int
+    found: Iterable[Break], skipped_steps: int, observed_steps: int, saw_loss: bool = True
 ) -> list[Finding]:
     """The first break that loss scaling does not explain, and what made the scaler skip.
 
@@ -119,10 +119,11 @@ def blame_findings(
         found: the judged marks, of which a long run keeps only some.
         skipped_steps: all skipped steps, kept or not.
         observed_steps: all observed steps.
+        saw_loss: whether the observer was given the losses.
     """
     skips = [b for b in found if _is_skip(b)]
     rest = [b for b in found if not _is_skip(b)]
-    first = [_first_finding(found) for found in rest[:1]]
+    first = [_first_finding(found, saw_loss) for found in rest[:1]]
     return first + _skip_findings(skips, skipped_steps, observed_steps)
 
 
@@ -131,18 +132,22 @@ def _is_skip(found: Break) -> bool:
     return found.skipped and found.origin in ("backward", "unknown")
 
 
-def _first_finding(first: Break) -> Finding:
+def _first_finding(first: Break, saw_loss: bool) -> Finding:
+    unseen = first.origin == "backward" and not saw_loss
     return Finding(
         rule="first_non_finite",
         severity="critical",
         site=first.site,
-        message=f"Step {first.step}: {_what(first)}{_before(first)}.",
-        remedy=_REMEDIES[first.origin],
+        message=f"Step {first.step}: {_what(first, saw_loss)}{_before(first)}.",
+        remedy=f"{_LOSS_UNSEEN} {_REMEDIES[first.origin]}" if unseen else _REMEDIES[first.origin],
         evidence=_evidence(first),
     )
 
 
-def _what(first: Break) -> str:
+def _what(first: Break, saw_loss: bool) -> str:
+    before = "forward pass and loss were finite"
+    if not saw_loss:
+        before = "what was observed of the forward pass was finite, the loss was not observed"
     kind = (first.kind or "").replace("_", " ")
     place = f"{first.site} ({kind}, {first.count} values)"
     under = f" under a loss scale of 2^{first.log2_scale:g}" if first.log2_scale else ""
@@ -151,11 +156,12 @@ def _what(first: Break) -> str:
         "input": f"the input of the model was not finite, and {place} took it up",
         "forward": f"{place} is the first output in the forward pass that was not finite",
         "loss": "the loss was not finite, and every activation that made it was",
-        "backward": f"{place} is the first gradient that was not finite{under}; forward pass and "
-        "loss were finite",
+        "backward": f"{place} is the first gradient that was not finite{under}; {before}",
         "unknown": "the update was skipped, and nothing that was observed was bad",
     }[first.origin]
 
+
+_LOSS_UNSEEN = "Look at the loss of that step first."
 
 _REMEDIES: dict[Origin, str] = {
     "weight": "Look at the update before: a bad gradient was applied. Check gradients before the "

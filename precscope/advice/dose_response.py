@@ -8,6 +8,7 @@ from typing import Any
 
 from precscope.advice.arbiter import Arbitration, arbitrate
 from precscope.advice.breaches import SAME_LOSS, relative_loss_gap
+from precscope.advice.noise import without_errors_of
 from precscope.advice.residual import overflowing_parameter
 
 
@@ -20,7 +21,8 @@ class Dose:
         gradient_error: relative L2 error of the parameter that exceeds its floor the most; None
             if it overflowed or was not measured.
         worst_parameter: that parameter.
-        gradient_error_all: the same over all parameters as one vector; None likewise.
+        gradient_error_all: the same over all parameters as one vector; None likewise. Both without
+            biases whose gradient is rounding error, see ``advice.noise``, unless they overflow.
         overflows: whether a gradient of the probed batches was infinite at this scale.
         final_loss: mean loss of the last tenth; None if it is not finite.
         relative_difference: of the final loss to FP32's; None without either.
@@ -83,12 +85,13 @@ def dose_response(document: Mapping[str, Any] | None) -> DoseResponse | None:
 
     Args:
         document: ``{"log2_scales", "steps", "seed", "device", "recipe", "simulated", "fp32": run,
-            "probe": as the gradient probe's, "all": {k: error}, "runs": {k: run}}``.
+            "probe": as the gradient probe's, "noise": parameters whose gradient is rounding error,
+            "all": {k: error of the others}, "runs": {k: run}}``.
     """
     if document is None:
         return None
     probe, fp32 = document.get("probe"), document.get("fp32")
-    arbitration = arbitrate(probe)
+    arbitration = arbitrate(without_errors_of(document.get("noise", ()), probe))
     runs = document.get("runs") or {}
     doses = tuple(_dose(int(k), runs[k], document, arbitration) for k in sorted(runs, key=int))
     working = working_range(doses)

@@ -18,6 +18,7 @@ from typing import Literal
 from precscope.advice.arbiter import Arbitration
 from precscope.advice.drift_needs import Need, sustained
 from precscope.advice.drift_trend import trend
+from precscope.advice.drift_words import DriftWords, movement
 from precscope.advice.loss_scale import LossScaleAdvice
 
 DriftState = Literal["inside", "leaving", "left", "follows", "unknown"]
@@ -72,13 +73,16 @@ def drift_of(needs: Sequence[Need], advice: LossScaleAdvice, was_probed: bool) -
     slope = trend(level)
     drift = Drift(
         state="follows",
-        reason=_movement(slope),
+        reason=movement(slope),
         needs=tuple(level),
         shift_bits=shift,
         slope_bits_per_100_steps=None if slope is None else 100 * slope,
         advised_log2=constant_scale(advice),
     )
-    return drift if drift.advised_log2 is None else _against(drift, drift.advised_log2, slope)
+    if drift.advised_log2 is None:
+        return drift
+    words = DriftWords(drift.advised_log2, is_scaled=advice.verdict == "static")
+    return _against(drift, words, slope)
 
 
 def constant_scale(advice: LossScaleAdvice) -> int | None:
@@ -103,31 +107,15 @@ def _probed_need(needs: Sequence[Need]) -> int:
     return max(early.needed_log2, needs[-1].needed_log2)
 
 
-def _against(drift: Drift, limit: int, slope: float | None) -> Drift:
-    last = drift.needs[-1]
+def _against(drift: Drift, words: DriftWords, slope: float | None) -> Drift:
+    last, limit = drift.needs[-1], words.advised_log2
     peak = max(sustained(drift.needs), key=lambda need: need.needed_log2)
     if peak.needed_log2 > limit:
-        several = peak.last_step > peak.first_step
-        when = f"in step{'s' if several else ''} {peak.first_step}"
-        when += f" to {peak.last_step}" if several else ""
-        reason = f"{when} 2^{peak.needed_log2} is needed, more than the advised 2^{limit}"
+        reason = words.left(peak)
         return replace(drift, state="left", reason=reason, leaves_at_step=peak.first_step)
-    margin = limit - last.needed_log2
-    where = f"{drift.reason}; at step {last.last_step} 2^{last.needed_log2} is needed"
     if slope:
-        leaves_at = last.last_step + round((margin + 1) / slope)
+        leaves_at = last.last_step + round((limit - last.needed_log2 + 1) / slope)
         if slope > 0.0 and leaves_at <= HORIZON * (last.last_step + 1):
-            reason = (
-                f"{where}, and at this rate more than the advised 2^{limit} from step {leaves_at}"
-            )
+            reason = words.leaving(slope, last, leaves_at)
             return replace(drift, state="leaving", reason=reason, leaves_at_step=leaves_at)
-    return replace(drift, state="inside", reason=f"{where}, the advised scale is 2^{limit}")
-
-
-def _movement(slope: float | None) -> str:
-    if slope is None:
-        return "too few windows to see the needed scale move"
-    if slope == 0.0:
-        return "the needed scale does not move"
-    word = "rises" if slope > 0.0 else "falls"
-    return f"the needed scale {word} by {abs(100 * slope):.2g} bits per 100 steps"
+    return replace(drift, state="inside", reason=words.inside(slope, last))

@@ -22,7 +22,7 @@ from precscope.advice.screen import (
     is_half_gradient,
     minimum_log2_scale,
 )
-from precscope.facts import Site
+from precscope.facts import GRADIENT_KINDS, Site
 from precscope.histogram import ExponentHistogram
 from precscope.recording import Recording
 
@@ -37,6 +37,12 @@ class Evidence:
     def sites(self) -> list[tuple[Site, ExponentHistogram]]:
         """Every site with its histogram over the whole run, in execution order."""
         return [(s, self.recording.histogram(i)) for i, s in enumerate(self.recording.sites)]
+
+    @cached_property
+    def _all_gradients(self) -> list[tuple[Site, ExponentHistogram]]:
+        """As ``sites``, without adding up what no question about gradients needs."""
+        sites = enumerate(self.recording.sites)
+        return [(s, self.recording.histogram(i)) for i, s in sites if s.kind in GRADIENT_KINDS]
 
     @cached_property
     def gradients(self) -> list[GradientSite]:
@@ -68,7 +74,7 @@ class Evidence:
 
     @cached_property
     def _output_gradients(self) -> dict[str, float]:
-        return output_gradients(self.sites)
+        return output_gradients(self._all_gradients)
 
     def _terms_over_time(self, site: Site) -> dict[tuple[int, int], float]:
         """Sum of magnitudes of the output gradient of the site's module, by first and last step."""
@@ -122,7 +128,7 @@ class Evidence:
     @cached_property
     def noise(self) -> set[str]:
         """Parameters whose gradient is rounding error."""
-        return cancelled_parameters(self.sites)
+        return cancelled_parameters(self._all_gradients)
 
     def residual(self) -> dict[str, Any] | None:
         """Gradient errors during the advised run, as measured, without those of noise."""

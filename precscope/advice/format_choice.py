@@ -1,6 +1,7 @@
 """Which format: FP16, BF16 or FP32 for each module, by range against rounding.
 
-FP16 has 11 significant bits and reaches from 2^-24 to 65504; BF16 has FP32's range and 8 bits. So
+FP16 has 11 significant bits and reaches from 2^-24 to 65504; BF16 has FP32's range and 8 bits. So,
+by the finite values,
 
     FP32  where autocast computes in it anyway, or where the recipe keeps the module in it
     BF16  where no loss scale works, or FP16 flushes more than 1e-3 of a forward sum |x|
@@ -17,7 +18,7 @@ from math import log2
 from typing import Literal
 
 from precscope.advice.master_weights import ADVISED_BELOW, ParameterRetention
-from precscope.advice.ranges import L1_FLUSHED_LIMIT
+from precscope.advice.ranges import L1_FLUSHED_LIMIT, is_bias
 from precscope.advice.risk import at_risk, module_of
 from precscope.facts import GRADIENT_KINDS, Site
 from precscope.formats import BF16, FP16
@@ -72,8 +73,10 @@ def choose_formats(
             module.forward.append((site, histogram))
     for parameter in retention:
         owner = modules.get(parameter.name.rpartition(".")[0] or "(root)")
-        if owner is not None and parameter.retention is not None and not parameter.is_noise:
-            owner.retention = min(parameter.retention, owner.retention or 1.0)
+        judged = parameter.at_risk and not parameter.is_noise
+        if owner is not None and parameter.retention is not None and judged:
+            known = 1.0 if owner.retention is None else owner.retention
+            owner.retention = min(parameter.retention, known)
     return [FormatChoice(m.name, *_choose(m, recipe)) for m in modules.values()]
 
 
@@ -81,9 +84,9 @@ def _choose(module: _Module, recipe: Recipe) -> tuple[Choice, str]:
     half = [h for s, h in module.forward if at_risk(s)]
     if not half:
         return "fp32", "FP16 weights or not, autocast computes it in FP32"
+    if not any(h.nonzero or h.zeros for h in half):
+        return "fp32", "none of its values was finite: there is nothing to choose by"
     top = max(h.amax for h in half)
-    if any(h.nans or h.infinities for h in half):
-        return "fp32", "it holds NaN or infinity already in FP32"
     if FP16.overflows(top) or _kept_in_fp32(module.name, recipe):
         return "fp32", _kept_reason(top, _flushed(module))
     if recipe.compute_dtype == "bfloat16":
@@ -120,7 +123,7 @@ def _flushed(module: _Module) -> str | None:
     """What FP16 flushes of its forward values; gradients are the loss scale's business."""
     for site, histogram in module.forward:
         share = histogram.l1_flushed_fraction(FP16)
-        if at_risk(site) and share > L1_FLUSHED_LIMIT:
+        if at_risk(site) and not is_bias(site) and share > L1_FLUSHED_LIMIT:
             return f"{share:.1%} of sum |x| of its {site.kind}s"
     return None
 

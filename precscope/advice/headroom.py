@@ -11,8 +11,8 @@ fewer than 500 steps were seen.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, log2
-from statistics import fmean, pstdev
+from math import floor, log2, sqrt
+from statistics import fmean
 
 from precscope.facts import StepRecord
 from precscope.formats import FP16
@@ -49,7 +49,8 @@ def headroom(steps: list[StepRecord]) -> Headroom | None:
         return None
     logs = [log2(s.gradient_amax) for s in seen]
     largest = max(seen, key=lambda s: s.gradient_amax)
-    mean, sd = fmean(logs), pstdev(logs)
+    mean = fmean(logs)
+    sd = sqrt(fmean((log - mean) ** 2 for log in logs))
     expected = max(max(logs), mean + NORMAL_QUANTILE_0_999 * sd)
     margin = 1 if len(seen) >= MANY_STEPS else 2
     return Headroom(

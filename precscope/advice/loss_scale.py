@@ -33,7 +33,8 @@ class LossScaleAdvice:
 
     Attributes:
         verdict: one of the four answers, ``unknown`` if no gradient was seen.
-        minimum_log2: smallest scale that keeps the gradients; by the arbiter where it ran.
+        minimum_log2: smallest scale that keeps the gradients; by the arbiter where it ran, and by
+            the screen below the smallest scale that the arbiter tried and found harmless.
         maximum_log2: largest scale that does not overflow.
         recommended_log2: scale to set; 0 if none is needed, None if none works.
         minimum_site: site or parameter that sets the minimum.
@@ -174,10 +175,15 @@ def _minimum(
             else ("by the histogram screen: no tried scale reached the FP16 floor")
         )
         return screened[0], screened[1], how
+    real = f"by a real FP16 backward on {arbitration.batches} batches"
+    if arbitration.minimum_parameter is None and screened[0] < arbitration.minimum_log2:
+        how = (
+            f"{real}, which 2^{arbitration.minimum_log2} does not harm; below it by the histograms"
+        )
+        return screened[0], None, how
     how = (
-        f"by a real FP16 backward on {arbitration.batches} batches: the smallest scale tried whose "
-        f"gradient error is within twice the FP16 floor, or 1 % (the histogram screen alone says "
-        f"2^{screened[0]})"
+        f"{real}: the smallest scale tried whose gradient error is within twice the FP16 floor, or "
+        f"1 % (the histogram screen alone says 2^{screened[0]})"
     )
     return arbitration.minimum_log2, arbitration.minimum_parameter, how
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precscope.advice.findings import Finding, Verdict
-from precscope.advice.loss_scale import LossScaleAdvice
+from precscope.advice.loss_scale import NARROW_WINDOW_BITS, LossScaleAdvice
 
 
 def scaler_code(advice: LossScaleAdvice) -> str:
@@ -31,8 +31,8 @@ def loss_scale_verdict(advice: LossScaleAdvice) -> Verdict:
         return Verdict("loss_scale", "ok", sentence, code)
     if advice.verdict == "impossible":
         sentence = (
-            f"No single loss scale works: {advice.minimum_site} needs 2^{low}, and "
-            f"{advice.maximum_site} overflows above 2^{top}."
+            f"No single loss scale works: {advice.minimum_site or 'a gradient'} needs 2^{low}, and "
+            f"{advice.maximum_site or 'another'} overflows above 2^{top}."
         )
         return Verdict("loss_scale", "critical", sentence, code)
     by = f" (by {advice.minimum_site})" if advice.minimum_site else ""
@@ -40,7 +40,8 @@ def loss_scale_verdict(advice: LossScaleAdvice) -> Verdict:
     if advice.verdict == "static":
         sentence = f"Scale the loss by 2^{k} = {2.0 ** (k or 0):g}: {window}."
     else:
-        sentence = f"Scale the loss dynamically from 2^{k}: {window}, and that window moves."
+        moves = "that window moves" if top - low >= NARROW_WINDOW_BITS else "that is narrow"
+        sentence = f"Scale the loss dynamically from 2^{k}: {window}, and {moves}."
     return Verdict("loss_scale", "warning", sentence, code)
 
 
@@ -72,7 +73,8 @@ def loss_scale_findings(advice: LossScaleAdvice) -> list[Finding]:
 def _remedy(advice: LossScaleAdvice) -> str:
     if advice.verdict == "impossible":
         return (
-            f"use BF16, keep {advice.maximum_site} in FP32, or change the reduction of the loss "
+            f"use BF16, keep {advice.maximum_site or 'the larger one'} in FP32, or change the "
+            "reduction of the loss "
             "(sum against mean)"
         )
     if advice.verdict == "static":

@@ -20,7 +20,9 @@ ParameterVerdict = Need | Literal["stays_fp32"]
 REQUIRED_BELOW = 0.8
 ADVISED_BELOW = 0.95
 MIN_UPDATES = 32
-"""Non-zero sampled updates in a window under which its R is noise and is not used."""
+"""Updates under which R may be chance. Rounded to a place or none, d / u of a single one scatters by
+about a half, and R of n that move the weight by 0.5 / sqrt(n): with 32 twice that is 0.18, less
+than the 0.2 that ``REQUIRED_BELOW`` tolerates."""
 
 TELLING_STEP = 0.1
 """Windows whose update per learning rate is below this part of the largest window's are not
@@ -114,13 +116,24 @@ def _step_size(window: UpdateWindow) -> float:
 
 
 def _minimum(sums: list[RetentionSums]) -> float | None:
-    values = [
-        s.dot / s.update_squares for s in sums if s.nonzero >= MIN_UPDATES and s.update_squares > 0
-    ]
+    values = [s.dot / s.update_squares for s in sums if _is_evidence(s)]
     if values:
         return min(values, key=_kept)
     squares = sum(s.update_squares for s in sums)
     return sum(s.dot for s in sums) / squares if squares > 0 else None
+
+
+def _is_evidence(sums: RetentionSums) -> bool:
+    """Whether R is farther from 1 than chance takes it, or of enough updates; none moved is R = 0.
+
+    Of an embedding whose rows are hardly hit, the updates that move a weight are few, and the
+    weight decay of all others counts for nothing in R.
+    """
+    if sums.nonzero < MIN_UPDATES or sums.update_squares <= 0:
+        return False
+    moved = sums.nonzero - sums.lost
+    off = abs(1.0 - sums.dot / sums.update_squares)
+    return moved == 0 or moved >= MIN_UPDATES or off * moved**0.5 >= 1.0
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -166,7 +179,7 @@ ALTERNATIVES = (
 
 
 def master_weight_verdict(
-    parameters: list[ParameterRetention], need: Need, proof: str = ""
+    parameters: list[ParameterRetention], need: Need, proof: str = "", stored_in: str = ""
 ) -> Verdict:
     """One sentence: is an FP32 master copy needed?
 
@@ -174,16 +187,18 @@ def master_weight_verdict(
         parameters: what FP16 weights keep of their updates; noise is not told of.
         need: what was judged of them.
         proof: what a run without the copy showed, as a clause; said where none is needed.
+        stored_in: the half dtype that the observed weights have already, if they have one.
     """
     risky = [p for p in parameters if p.at_risk and not p.is_noise and p.retention is not None]
     if need == "unknown" or not risky:
-        return Verdict("master_weights", "ok", "No update of an FP16 weight was observed.")
+        return _nothing_seen(parameters, stored_in)
     worst = min(risky, key=_key)
     code = 'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")'
     numbers = f"worst {worst.name}: R = {worst.retention:.2f}"
     if need == "required":
         sentence = (
-            f"FP32 master weights are required: FP16 weights would swallow updates ({numbers})."
+            f"FP32 master weights are required: FP16 weights would {_harm(worst)} updates "
+            f"({numbers})."
         )
         return Verdict("master_weights", "critical", sentence, code)
     if need == "advised":
@@ -195,6 +210,22 @@ def master_weight_verdict(
     sentence = f"Master weights are not needed here: FP16 weights keep the updates ({numbers}"
     sentence += f"); {proof}." if proof else ")."
     return Verdict("master_weights", "ok", sentence)
+
+
+def _nothing_seen(parameters: list[ParameterRetention], stored_in: str) -> Verdict:
+    if stored_in and parameters:
+        sentence = (
+            f"Whether master weights are needed cannot be told: the weights are {stored_in} "
+            "already, and what that swallows is gone before it can be seen; observe them in FP32."
+        )
+        return Verdict("master_weights", "advice", sentence)
+    only_noise = any(p.at_risk and p.is_noise for p in parameters)
+    more = " that is more than rounding error" if only_noise else ""
+    return Verdict("master_weights", "ok", f"No update of an FP16 weight was observed{more}.")
+
+
+def _harm(parameter: ParameterRetention) -> str:
+    return "overshoot" if (parameter.retention or 0.0) > 1.0 else "swallow"
 
 
 def _key(parameter: ParameterRetention) -> float:
@@ -217,8 +248,8 @@ def _finding(p: ParameterRetention, severity: Severity) -> Finding:
         "updates_swallowed",
         severity,
         p.name,
-        f"FP16 weights keep R = {p.retention:.2f} of the updates of {p.name} "
-        f"({p.lost_updates_fraction or 0.0:.0%} of them vanish)",
+        f"FP16 weights {'make' if _harm(p) == 'overshoot' else 'keep'} R = {p.retention:.2f} of "
+        f"the updates of {p.name} ({p.lost_updates_fraction or 0.0:.0%} of them vanish)",
         "keep an FP32 master copy (autocast does), or round the weight stochastically",
         'trainer = precscope.MixedPrecision(model, optimizer, recipe="paper")',
         {

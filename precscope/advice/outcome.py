@@ -29,17 +29,17 @@ def training_verdict(runs: Sequence[Run], proof: Proof | None = None) -> Verdict
     """
     proof = prove(runs) if proof is None else proof
     baseline, advised = first_run(runs, BASELINE), first_run(runs, ADVISED)
-    if baseline is None or (advised is None and len(runs) == 0):
+    if not runs:
         return Verdict(
             "training", "advice", "Not trained: the advice has not been put to the test."
         )
-    if advised is None:
+    if advised is None or baseline is None:
         return Verdict("training", "advice", _without_advice(runs, proof))
     numbers = f"{_numbers(advised, baseline, proof)}; {_skipped(proof)}"
     if proof.breaches:
         begun = numbers[:1].upper() + numbers[1:]
         sentence = f"The advised recipe breaks its promise: it {told(proof.breaches)}. {begun}."
-        return Verdict("training", "critical", sentence, CODE)
+        return Verdict("training", "critical", sentence)
     diverged = fp32_diverged_at(runs, baseline.get("seed"))
     if diverged is not None and not _is_comparable(proof):
         return Verdict("training", "warning", _fp32_diverged(baseline, diverged))
@@ -84,7 +84,8 @@ def _kept(proof: Proof, numbers: str) -> Verdict:
 
 def _without_advice(runs: Sequence[Run], proof: Proof) -> str:
     names = ", ".join(dict.fromkeys(str(run.get("recipe")) for run in runs))
-    text = f"Trained {names}; the advised recipe was not among them."
+    missing = "the advised recipe" if first_run(runs, ADVISED) is None else "FP32"
+    text = f"Trained {names}; {missing} was not among them, so the advice is not put to the test."
     found = proof.parity
     if found is None or len(found.loss.seeds) < 2:
         return text
@@ -127,11 +128,12 @@ def training_findings(runs: Sequence[Run], proof: Proof | None = None) -> list[F
     first = {str(run.get("recipe")): run for run in reversed(runs)}
     others = [run for name, run in first.items() if name not in (BASELINE, ADVISED)]
     spread = proof.parity.loss.fp32_range if proof.parity else None
-    found = [_run_finding(run, baseline, spread) for run in reversed(others)]
+    instead = "stay with FP32 for now" if proof.breaches else "train with the advised recipe"
+    found = [_run_finding(run, baseline, spread, instead) for run in reversed(others)]
     return [f for f in found if f is not None]
 
 
-def _run_finding(run: Run, baseline: Run, spread: float | None) -> Finding | None:
+def _run_finding(run: Run, baseline: Run, spread: float | None, instead: str) -> Finding | None:
     gap = relative_loss_gap(run, baseline)
     diverged = run.get("diverged_at")
     allowed = _allowance(baseline, spread)
@@ -145,9 +147,9 @@ def _run_finding(run: Run, baseline: Run, spread: float | None) -> Finding | Non
         None,
         f"recipe {run.get('recipe')} {what} (final loss {_number(run)}, FP32 {_number(baseline)}"
         f"{beyond}){_steps_lost(run) if diverged is None else ''}",
-        "train it for longer before judging it (--recipe-steps), or with the advised recipe"
+        f"train it for longer before judging it (--recipe-steps), or {instead}"
         if diverged is None and _lost_many_steps(run)
-        else "train with the advised recipe",
+        else instead,
         "",
         _evidence(run, baseline, spread),
     )

@@ -12,6 +12,7 @@ from precscope.advice.master_weights import Need
 from precscope.advice.ranges import L1_FLUSHED_SEVERE
 from precscope.advice.risk import module_of
 from precscope.facts import Site
+from precscope.histogram import ExponentHistogram
 from precscope.recipe import LossScaling, Recipe
 
 FREEDOM_BITS = 8
@@ -109,6 +110,31 @@ def overflowing_modules(
     owners = {site.name: module_of(site) for site in sites}
     names = [owners.get(str(f.site), "") for f in findings if _needs_fp32(f)]
     return tuple(dict.fromkeys(name for name in (*names, *tried) if name and name != "(root)"))
+
+
+def finite_modules(
+    tried: Sequence[str],
+    sites: Sequence[tuple[Site, ExponentHistogram]],
+    infinities_did_no_harm: bool,
+) -> tuple[str, ...]:
+    """Of the modules that a trial forward could not do without in FP32, those that FP32 helps.
+
+    Where a weight is NaN or infinite already, or a mask holds infinities, the trial breaks in any
+    format and says nothing.
+
+    Args:
+        tried: names found by the trial.
+        sites: every observed site.
+        infinities_did_no_harm: see ``range_findings``.
+    """
+    kinds = ("weight", "activation") if infinities_did_no_harm else ("weight",)
+    owners = [
+        module_of(site)
+        for site, histogram in sites
+        if site.kind in kinds and (histogram.nans or histogram.infinities)
+    ]
+    broken = {name for name in tried for o in owners if f"{o}.".startswith(f"{name}.")}
+    return tuple(name for name in tried if name not in broken)
 
 
 def _needs_fp32(finding: Finding) -> bool:

@@ -1,14 +1,19 @@
 """Range: forward values that overflow FP16, or live in its subnormals.
 
 Gradients are the loss scale's business; here are activations and weights, which no scale moves.
+What is NaN or infinite already where it was observed is one finding; the range is judged by the
+finite values beside it.
+
+A bias that FP16 flushes or holds as a subnormal is off by 2^-25 at most. That is half a place or
+less of any FP16 number it is added to, so it is never worse than the rounding of that sum.
 """
 
 from __future__ import annotations
 
 from math import log2
 
-from precscope.advice.findings import Finding, Severity, Verdict
-from precscope.advice.risk import at_risk, module_of
+from precscope.advice.findings import Finding, Severity
+from precscope.advice.risk import HALF_DTYPES, at_risk, module_of
 from precscope.facts import Site
 from precscope.formats import BF16, FP16
 from precscope.histogram import ExponentHistogram
@@ -20,33 +25,42 @@ L1_FLUSHED_SEVERE = 0.01
 """Share of sum |x| from which on the recipe keeps the module in FP32: ten times what is reported."""
 
 SUBNORMAL_LIMIT = 0.05
-"""Share of values at reduced precision that is reported; a convention, not a safety proof."""
+"""Share of values at reduced precision that is reported, if their rounding is worth it as well; a
+convention, not a safety proof."""
 
 HEADROOM_BITS = 1.0
 """Distance to overflow under which a site is reported: less than one doubling."""
 
 
-def range_findings(sites: list[tuple[Site, ExponentHistogram]]) -> list[Finding]:
-    """Findings for every forward site (activation or weight) that mixed precision stores in half."""
+def range_findings(
+    sites: list[tuple[Site, ExponentHistogram]], infinities_did_no_harm: bool = False
+) -> list[Finding]:
+    """Findings for every forward site (activation or weight) that mixed precision stores in half.
+
+    Args:
+        sites: with the histograms of all their values, finite or not.
+        infinities_did_no_harm: whether losses, gradients and weights stayed finite in every step,
+            as with a mask of infinities.
+    """
     findings = []
+    half = next((site.dtype for site, _ in sites if site.dtype in HALF_DTYPES), "")
     for site, histogram in sites:
-        if site.kind in ("activation", "weight") and (at_risk(site) or _is_bad(histogram)):
-            findings += _site_findings(site, histogram)
+        if site.kind in ("activation", "weight"):
+            if histogram.nans or (histogram.infinities and not infinities_did_no_harm):
+                findings.append(_non_finite(site, histogram, half))
+            if at_risk(site):
+                findings += _finite_findings(site, histogram)
     return findings
 
 
-def _is_bad(histogram: ExponentHistogram) -> bool:
-    return histogram.nans > 0 or histogram.infinities > 0
-
-
-def _site_findings(site: Site, histogram: ExponentHistogram) -> list[Finding]:
-    if _is_bad(histogram):
-        return [_non_finite(site, histogram)]
+def _finite_findings(site: Site, histogram: ExponentHistogram) -> list[Finding]:
     if FP16.overflows(histogram.amax):
         return [_overflow(site, histogram)]
     found = []
     if histogram.amax > 0 and log2(FP16.overflow_threshold / histogram.amax) < HEADROOM_BITS:
         found.append(_close(site, histogram))
+    if is_bias(site):
+        return found
     if histogram.l1_flushed_fraction(FP16) > L1_FLUSHED_LIMIT:
         found.append(_flushed(site, histogram, "warning"))
     elif histogram.subnormal_fraction(FP16) > SUBNORMAL_LIMIT and _matters(histogram):
@@ -54,10 +68,15 @@ def _site_findings(site: Site, histogram: ExponentHistogram) -> list[Finding]:
     return found
 
 
+def is_bias(site: Site) -> bool:
+    """Whether it is what a layer adds to its output: a weight of that name, packed or not."""
+    return site.kind == "weight" and "bias" in site.name.rpartition(".")[2]
+
+
 def _matters(histogram: ExponentHistogram) -> bool:
-    """Whether the values below FP16's normal range carry a noticeable share of sum |x|."""
-    small = histogram.l1_below(FP16.log2_smallest_normal)
-    return histogram.sum_abs > 0 and small / histogram.sum_abs > L1_FLUSHED_LIMIT
+    """Whether rounding the subnormals, by half a place of 2^-24 each, moves enough of sum |x|."""
+    moved = histogram.subnormal_count(FP16) * FP16.flush_threshold
+    return moved > L1_FLUSHED_LIMIT * histogram.sum_abs
 
 
 def _evidence(histogram: ExponentHistogram) -> dict[str, float | str | None]:
@@ -75,17 +94,23 @@ def _fp32_code(site: Site) -> str:
     return f'recipe = precscope.Recipe.named("fp16").keeping_fp32("{module_of(site)}")'
 
 
-def _non_finite(site: Site, histogram: ExponentHistogram) -> Finding:
+def _non_finite(site: Site, histogram: ExponentHistogram, half: str) -> Finding:
     return Finding(
         "non_finite",
         "critical",
         site.name,
         f"{site.kind} of {site.name} holds {histogram.nans} NaN and {histogram.infinities} inf "
-        "already in FP32: a fault of the model or its data, not of half precision",
+        f"{_whose_fault(half)}",
         "find the operation that makes it (torch.autograd.detect_anomaly) before changing dtype",
         "with torch.autograd.detect_anomaly():\n    loss.backward()",
-        _evidence(histogram),
+        {**_evidence(histogram), "observed_in": half or site.dtype},
     )
+
+
+def _whose_fault(half: str) -> str:
+    if half:
+        return f"in a run that uses {half}: whether that is to blame, a run in FP32 tells"
+    return "already in FP32: a fault of the model or its data, not of half precision"
 
 
 def _overflow(site: Site, histogram: ExponentHistogram) -> Finding:
@@ -129,39 +154,3 @@ def _flushed(site: Site, histogram: ExponentHistogram, severity: Severity) -> Fi
         _fp32_code(site),
         _evidence(histogram),
     )
-
-
-_WHAT = {
-    "non_finite": "holds NaN or inf already in FP32",
-    "overflow": "leaves FP16's range",
-    "headroom": "comes within one doubling of FP16's overflow",
-    "underflow": "lives partly in FP16's subnormals or below",
-}
-
-
-def range_verdict(findings: list[Finding], sites_at_risk: int) -> Verdict:
-    """One sentence: do forward values fit FP16?"""
-    relevant = [f for f in findings if f.rule in _WHAT]
-    if not sites_at_risk:
-        return Verdict(
-            "range", "ok", "Mixed precision stores no observed activation or weight in half."
-        )
-    if not relevant:
-        return Verdict(
-            "range",
-            "ok",
-            f"Activations and weights fit FP16: none of {sites_at_risk} sites stored "
-            "in half overflows or loses more than 0.1 % of sum |x|.",
-        )
-    worst = relevant[0]
-    return Verdict("range", worst.severity, _who(relevant), worst.code)
-
-
-def _who(relevant: list[Finding]) -> str:
-    """The first three sites, and what the worst of them does."""
-    worst = relevant[0]
-    names = ", ".join(dict.fromkeys(str(f.site) for f in relevant[:3]))
-    more = f" and {len(relevant) - 3} more" if len(relevant) > 3 else ""
-    if ", " in names + more:
-        return f"{names}{more}: {worst.site} {_WHAT[worst.rule]}."
-    return f"{names} {_WHAT[worst.rule]}."

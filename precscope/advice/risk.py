@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from precscope.facts import Site
 
+HALF_DTYPES = ("float16", "bfloat16")
+"""Dtypes of a run that is no FP32 run, as it was observed."""
+
 
 def at_risk(site: Site) -> bool:
     """Whether FP16 autocast stores this site in half; assumed so where it was not measured."""

@@ -129,7 +129,8 @@ class _StageProbe:
 
     def _last_stage(self, session: Session, batch: Any, evidence: Evidence) -> None:
         with self._timed("range"):
-            found = probe_range(session, batch, wanted_in_fp32(evidence))
+            wanted = wanted_in_fp32(evidence)
+            found = probe_range(session, batch, wanted, self._probe.breaks)
         self._put("range_probe", found)
         with self._timed("accumulation"):
             log2_scale = probe_log2_scale(evidence, self._probe.arbitration())

@@ -23,16 +23,18 @@ class Candidates:
     """Scales to try, log2.
 
     Attributes:
-        early: no scale at all, the screened minimum if it is larger, and the safe ones: enough on
+        early: no scale at all, the screened minimum if it is larger, and the safe one: enough on
             the way.
-        tried: those, the screened minimum, and more around it, but below 0 only where 0 itself
+        tried: those, and more around the screened minimum, but below 0 only where 0 itself
             overflows: how far below a working 0 one could go is of use to nobody.
-        safe: the largest that do not overflow, far above the minimum: what FP16 costs anyway.
+        safe: the largest that does not overflow: what FP16 costs anyway. One is enough, because
+            all scales share a forward: FP16 gradients at two of them are the same but for the
+            factor, unless one is subnormal or overflows.
     """
 
     early: frozenset[int]
     tried: frozenset[int]
-    safe: tuple[int, ...]
+    safe: int
 
 
 def candidates(evidence: Evidence) -> Candidates | None:
@@ -41,18 +43,22 @@ def candidates(evidence: Evidence) -> Candidates | None:
     if screened is None or room is None:
         return None
     top, low = room.maximum_log2, screened[0]
-    safe = tuple(k for k in (top, top - STEP_BITS) if k == top or k >= low + STEP_BITS)
-    early = frozenset(k for k in (max(low, 0), 0) if k <= top).union(safe)
-    around = (
-        (low - 2 * STEP_BITS, low - STEP_BITS, low + STEP_BITS) if low > 0 or top < 0 else (low,)
-    )
-    return Candidates(early, early.union(k for k in around if k <= top), safe)
+    early = frozenset(k for k in (max(low, 0), 0) if k <= top) | {top}
+    is_narrowed = low > 0 or top < 0
+    around = range(low - 2 * STEP_BITS, low + STEP_BITS + 1, STEP_BITS) if is_narrowed else ()
+    return Candidates(early, early.union(k for k in around if k <= top), top)
 
 
 class GradientProbe:
-    """Runs the shadow backward at several stages of a training, each judged by its own floor."""
+    """Runs the shadow backward at several stages of a training, each judged by its own floor.
+
+    Attributes:
+        breaks: the first module that breaks in an FP16 forward of the last batch, see
+            ``first_break``; empty before the last stage.
+    """
 
     def __init__(self) -> None:
+        self.breaks: list[str | None] = []
         self._stages: list[Document] = []
         self._batches = 0
         self._noise: set[str] = set()
@@ -64,7 +70,8 @@ class GradientProbe:
 
         Args:
             session: the training, given back unchanged.
-            batches: probe batches; on the way, the last of them alone is used.
+            batches: probe batches. All are used at the last stage if the screen asks for a scale;
+                where it asks for none, and on the way, the last of them has to agree.
             evidence: what was observed so far.
             is_last: whether no stage follows: only then the minimum is narrowed down.
         """
@@ -72,13 +79,14 @@ class GradientProbe:
         if wanted is None:
             return
         self._noise = evidence.noise
-        used = batches if is_last else batches[-1:]
+        scales = wanted.tried if is_last else wanted.early
+        used = batches if scales != wanted.early else batches[-1:]
         stage = _StageErrors(session, used)
-        stage.measure(wanted.tried if is_last else wanted.early)
+        self.breaks = stage.measure(scales, is_last)
         safe = stage.find_safe(wanted.safe)
-        self._stages.append({"floor_log2s": list(safe), "errors": stage.errors})
+        self._stages.append({"floor_log2s": [safe], "errors": stage.errors})
         self._batches += len(used)
-        while is_last and (gap := self._gap(max(safe))):
+        while is_last and (gap := self._gap(safe)):
             stage.measure(gap)
 
     def document(self) -> Document | None:
@@ -110,24 +118,25 @@ class _StageErrors:
         self._batches = batches
         self.errors: dict[str, dict[str, float | None]] = {}
 
-    def measure(self, scales: Collection[int]) -> None:
-        """Try these scales."""
-        session = self._session
+    def measure(self, scales: Collection[int], find_breaks: bool = False) -> list[str | None]:
+        """Try these scales; returns where the last batch's forward breaks, if asked to find it."""
+        session, kind = self._session, self._session.device.type
         found = measure_gradient_errors(
-            session.model, session.loss, self._batches, scales, session.device.type
+            session.model, session.loss, self._batches, scales, kind, find_breaks=find_breaks
         )
         self.errors.update(found.to_dict()["errors"])  # type: ignore[call-overload]
+        return found.breaks
 
-    def find_safe(self, expected: tuple[int, ...]) -> tuple[int, ...]:
-        """The safe scales; lower ones than expected where the backward itself overflows.
+    def find_safe(self, expected: int) -> int:
+        """The safe scale; a lower one than expected where the backward itself overflows.
 
         The largest scale that it survives is found by bisection, two bits below it are left.
         """
-        while (broken := self._overflow_log2()) is not None and broken <= max(expected):
+        while (broken := self._overflow_log2()) is not None and broken <= expected:
             finite = max(int(k) for k in self.errors if int(k) < broken)
             if broken - finite == 1:
-                safe = (broken - 2, broken - 2 - STEP_BITS)
-                self.measure(safe)
+                safe = broken - 2
+                self.measure({safe})
                 return safe
             self.measure({(broken + finite) // 2})
         return expected

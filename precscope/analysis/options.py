@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from precscope.advice.parity import ADVISED
+from precscope.environment import choose_device
 from precscope.errors import UsageError
+from precscope.recipe import Recipe
 
 DEFAULT_RECIPES: tuple[str, ...] = (
     "fp32",
@@ -43,7 +46,8 @@ class AnalysisOptions:
         recipe_files: files of recipes to train besides.
 
     Raises:
-        UsageError: a count is below 1.
+        UsageError: a count is below 1, a device that this machine does not have, an unknown recipe,
+            or a file that holds none.
     """
 
     steps: int = 60
@@ -61,6 +65,12 @@ class AnalysisOptions:
             _check_count(name, getattr(self, name))
         if self.seeds is not None:
             _check_count("seeds", self.seeds)
+        choose_device(self.device)
+        for name in self.recipes:
+            if name != ADVISED:
+                Recipe.named(name)
+        for path in self.recipe_files:
+            Recipe.load(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,8 @@ class SweepOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
 
     Raises:
-        UsageError: a count is below 1, or the range is empty or beyond 2^-40 and 2^40.
+        UsageError: a count is below 1, the range is empty or beyond 2^-40 and 2^40, or a device
+            that this machine does not have.
     """
 
     log2_from: int = -12
@@ -94,6 +105,7 @@ class SweepOptions:
                 f"scales from 2^{self.log2_from} to 2^{self.log2_to}: choose exponents that rise, "
                 f"within {LOWEST_LOG2_SCALE} and {HIGHEST_LOG2_SCALE}"
             )
+        choose_device(self.device)
 
     @property
     def log2_scales(self) -> tuple[int, ...]:

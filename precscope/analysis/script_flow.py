@@ -101,7 +101,7 @@ def analyze_script(
     broken = ended.of("broken")
     if broken and not ended.of("model"):
         raise PrecscopeError(f"cannot observe {broken[0]['where']}: {broken[0]['message']}")
-    if not ended.of("step"):
+    if not (ended.of("step") and ended.of("model")):
         if ended.exit_code == 0:
             raise PrecscopeError(
                 f"{script.target} took no step of a torch optimizer on a model that it called: "

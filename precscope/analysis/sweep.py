@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 
+from precscope.advice.evidence import Evidence
 from precscope.analysis.gradient_probe import STEP_BITS
 from precscope.analysis.observe import probe_steps
 from precscope.analysis.options import Progress, SweepOptions
 from precscope.analysis.residual import RememberingSession
+from precscope.analysis.so_far import SoFar
 from precscope.environment import choose_device, environment
+from precscope.facts import GRADIENT_KINDS
+from precscope.monitor import Monitor
+from precscope.monitor.sink import NullSink
 from precscope.probes.shadow_backward import GradientErrors, measure_gradient_errors
 from precscope.recipe import LossScaling, Recipe
 from precscope.recording import Recording, RecordingWriter
 from precscope.training import MixedPrecision
 from precscope.training.run import train
+from precscope.training.sessions import optimizers_of
 from precscope.training.training_run import TrainingRun
 from precscope.workload import Workload, check_evaluation
+from precscope.workload.optimizers import named_optimizers
 
 KEPT = ("final_loss", "first_loss", "metrics", "skipped_steps", "diverged_at", "steps")
 """What is kept of each run: a sweep is about where it ends."""
@@ -89,15 +97,17 @@ class _Sweep:
             "simulated": device.type == "cpu",
             "fp32": None,
             "probe": None,
+            "noise": [],
             "all": {},
             "runs": {},
         }
 
     def run(self) -> None:
         """FP32 with its probes first, then the scales in ascending order."""
-        probe = ScaleProbe(self._workload, self._options.log2_scales, self._options.steps)
-        fp32 = self._train(Recipe.named("fp32"), "train fp32, probe all scales", probe)
+        with ScaleProbe(self._workload, self._options.log2_scales, self._options.steps) as probe:
+            fp32 = self._train(Recipe.named("fp32"), "train fp32, probe all scales", probe)
         self._document |= {"fp32": _kept(fp32), "probe": probe.document(), "all": probe.errors()}
+        self._document["noise"] = sorted(probe.noise())
         self._store()
         for k in self._options.log2_scales:
             run = self._train(static_recipe(k), f"train at 2^{k}", None)
@@ -129,6 +139,9 @@ def _kept(run: TrainingRun) -> dict[str, Any]:
 class ScaleProbe:
     """A workload to train in FP32 that tries every scale on the way, at two stages.
 
+    The gradients of those two steps are observed, to tell those that are rounding error. To be
+    left as a context, which takes the observers away.
+
     Args:
         workload: the real one.
         log2_scales: the scales to try.
@@ -142,23 +155,48 @@ class ScaleProbe:
         self._session: RememberingSession | None = None
         self._device_type = "cpu"
         self._stages: list[GradientErrors] = []
+        self._facts = SoFar(NullSink())
+        self._monitor: Monitor | None = None
 
     def session(self, seed: int, device: str) -> RememberingSession:
         """A session of the workload whose batches are remembered."""
         self._device_type = torch.device(device).type
         self._session = RememberingSession(self._workload.session(seed, device))
+        self._monitor = Monitor(
+            self._session.model,
+            named_optimizers(optimizers_of(self._session)).values(),
+            self._facts,
+            schedule=self._steps.__contains__,
+            kinds=GRADIENT_KINDS,
+        )
         return self._session
+
+    def __enter__(self) -> ScaleProbe:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+
+    def noise(self) -> set[str]:
+        """Parameters whose gradient was rounding error in the observed steps."""
+        return Evidence(self._facts.recording()).noise
 
     def on_step(self, step: int, _loss: float, _trainer: MixedPrecision) -> None:
         """Try the scales on the batch of this step."""
-        if step not in self._steps or self._session is None:
+        if step not in self._steps or self._session is None or self._monitor is None:
             return
         session = self._session
-        self._stages.append(
-            measure_gradient_errors(
+        with self._monitor.paused():
+            found = measure_gradient_errors(
                 session.model, session.loss, [session.batch], self._scales, self._device_type
             )
-        )
+        self._stages.append(found)
 
     def document(self) -> dict[str, Any]:
         """The worst error of each parameter, as the gradient probe of an analysis stores it."""
@@ -171,14 +209,20 @@ class ScaleProbe:
         return {"batches": len(self._stages), "floor_log2s": self._floor(errors), "errors": errors}
 
     def errors(self) -> dict[str, float | None]:
-        """Relative error of all parameters as one vector, the worse of the stages, per scale."""
-        return {str(k): self._error_of_all(k) for k in self._scales}
+        """Relative error of all parameters as one vector, the worse of the stages, per scale.
 
-    def _error_of_all(self, k: int) -> float | None:
+        Without those whose gradient is noise, as long as it is finite.
+        """
+        noise = self.noise()
+        return {str(k): self._error_of_all(k, noise) for k in self._scales}
+
+    def _error_of_all(self, k: int, noise: set[str]) -> float | None:
         worst: float | None = 0.0
         for stage in self._stages:
-            square = sum(stage.squares.values())
-            difference = sum(stage.differences[k].values())
+            row = stage.differences[k]
+            judged = [p for p in stage.squares if p not in noise or not isfinite(row[p])]
+            square = sum(stage.squares[p] for p in judged)
+            difference = sum(row[p] for p in judged)
             usable = square > 0.0 and isfinite(square) and isfinite(difference)
             worst = _worse(worst, (difference / square) ** 0.5 if usable else None)
         return worst if self._stages else None

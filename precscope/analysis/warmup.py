@@ -6,7 +6,7 @@ import torch
 
 from precscope import kernels
 from precscope.arithmetic.accumulation_kernel import products
-from precscope.probes.accumulation.compiled import sums
+from precscope.probes.accumulation.sums import prepare
 
 
 def load_compiled_code() -> None:
@@ -17,5 +17,5 @@ def load_compiled_code() -> None:
     """
     for dtype in (torch.float32, torch.float16):
         kernels.observe(torch.zeros(1, dtype=dtype), kernels.new_rows(1)[0])
-    sums()
+    prepare()
     products()

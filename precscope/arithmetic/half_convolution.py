@@ -48,7 +48,13 @@ class Geometry:
         return tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, k, e, s, p, d in walk)
 
 
-def convolve(x: torch.Tensor, weight: torch.Tensor, walk: Geometry, block: int) -> torch.Tensor:
+def convolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    walk: Geometry,
+    block: int,
+    size: Sequence[int] | None = None,
+) -> torch.Tensor:
     """Convolution without bias.
 
     Args:
@@ -56,16 +62,19 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, walk: Geometry, block: int) 
         weight: (O, C', *kernel).
         walk: its geometry.
         block: see ``half_product``.
+        size: how many positions, if not all: a transposed convolution whose output padding is a
+            stride or more has an output with room for more inputs than it was given.
 
     Returns:
         FP16 values in float32, (N, O, *positions).
     """
     kernel = tuple(weight.shape[2:])
+    positions = _positions(x, kernel, walk) if size is None else list(size)
     matrix = weight.reshape(walk.groups, weight.shape[0] // walk.groups, -1)
     step = max(1, CHUNK_VALUES // max(1, _unfolded_values(x, kernel, walk)))
     parts = []
     for samples in x.split(step) if x.shape[0] else [x]:
-        patches, positions = _patches(samples, kernel, walk)
+        patches = _patches(samples, kernel, walk, positions)
         out = half_product(matrix, patches.flatten(2, 3), block)
         shaped = out.reshape(weight.shape[0], len(samples), *positions)
         parts.append(shaped.transpose(0, 1))
@@ -86,7 +95,7 @@ def weight_gradient(
     by_group = x.view(x.shape[0], walk.groups, inner, *x.shape[2:])
     parts = []
     for channels in by_group.split(step, dim=2):
-        patches, _ = _patches(channels.flatten(1, 2), kernel, walk)
+        patches = _patches(channels.flatten(1, 2), kernel, walk, grad.shape[2:])
         parts.append(half_product(rows, patches.flatten(2, 3).transpose(1, 2), block))
     return torch.cat(parts, dim=2).reshape(grad.shape[1], inner, *kernel)
 
@@ -134,10 +143,9 @@ def _unfolded_values(x: torch.Tensor, kernel: tuple[int, ...], walk: Geometry) -
 
 
 def _patches(
-    x: torch.Tensor, kernel: tuple[int, ...], walk: Geometry
-) -> tuple[torch.Tensor, list[int]]:
-    """What each result multiplies, (groups, C' * kernel, N, positions), and the positions."""
-    positions = _positions(x, kernel, walk)
+    x: torch.Tensor, kernel: tuple[int, ...], walk: Geometry, positions: Sequence[int]
+) -> torch.Tensor:
+    """What each result multiplies, (groups, C' * kernel, N, positions)."""
     pads = [p for padding in reversed(walk.padding) for p in (padding, padding)]
     padded = F.pad(x, pads).contiguous()
     strides = padded.stride()[2:]
@@ -151,4 +159,4 @@ def _patches(
     )
     by_channel = windows.transpose(0, 1).movedim(1, 1 + len(kernel))
     rows = x.shape[1] * prod(kernel) // walk.groups
-    return by_channel.reshape(walk.groups, rows, x.shape[0], prod(positions)), positions
+    return by_channel.reshape(walk.groups, rows, x.shape[0], prod(positions))

@@ -46,29 +46,50 @@ def half_on_cpu(accumulation_block: int | None = None) -> Iterator[None]:
         return
     _active.depth = 1
     try:
-        apart = _taken_apart() if accumulation_block else nullcontext()
+        apart = _taken_apart if accumulation_block else nullcontext()
         with apart, _HalfOnCpu(reroutes(accumulation_block)):
             yield
     finally:
         _active.depth = 0
 
 
-@contextmanager
-def _taken_apart() -> Iterator[None]:
-    """Let an LSTM, and attention with dropout, call products of float16 one by one.
+class _TakenApart:
+    """Lets an LSTM, and attention with dropout, call products of float16 one by one.
 
-    Otherwise the first is one operator, and the second widens its operands to float32 itself.
+    Otherwise the first is one operator, and the second widens its operands to float32 itself. The
+    switches are the process's: of several threads inside, the first sets them and the last puts
+    them back.
     """
-    sdp = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    # torch.backends.mkldnn.flags would set TF32 as well, and warn where there is none.
-    mkldnn = torch._C._get_mkldnn_enabled()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._before = (False, False)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._before = (
+                    torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed(),
+                    torch._C._get_mkldnn_enabled(),
+                )
+                self._set(True, False)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._set(*self._before)
+
+    @staticmethod
+    def _set(half_sums: bool, mkldnn: bool) -> None:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(half_sums)
+        # torch.backends.mkldnn.flags would set TF32 as well, and warn where there is none.
         torch._C._set_mkldnn_enabled(mkldnn)
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(sdp)
+
+
+_taken_apart = _TakenApart()
 
 
 class _HalfOnCpu(TorchDispatchMode):

@@ -150,7 +150,7 @@ def _convolution_backward(
     by_input = by_weight = by_bias = None
     g, inputs, weights = grad.float(), x.float(), weight.float()
     if output_mask[0] and transposed:
-        by_input = convolve(g, weights, walk, block).half()
+        by_input = convolve(g, weights, walk, block, x.shape[2:]).half()
     elif output_mask[0]:
         by_input = convolve_transposed(g, weights, tuple(x.shape[2:]), walk, block).half()
     if output_mask[1]:

@@ -16,8 +16,10 @@ from precscope.arithmetic.widen import (
     into_out,
     into_self,
     widened,
+    widened_affine,
     widened_attention,
     widened_attention_backward,
+    widened_group_norm_backward,
     widened_layer_norm_backward,
 )
 
@@ -81,7 +83,10 @@ ACCUMULATE_ON_REQUEST: tuple[str, ...] = ("index_put", "_index_put_impl", "put")
 SPECIAL: dict[str, Reroute] = {
     "_scaled_dot_product_flash_attention_for_cpu": widened_attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": widened_attention_backward,
+    "native_layer_norm": widened_affine,
     "native_layer_norm_backward": widened_layer_norm_backward,
+    "native_group_norm": widened_affine,
+    "native_group_norm_backward": widened_group_norm_backward,
     "pow.Tensor_Scalar": widened,
 }
 

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from precscope.errors import UsageError
 
@@ -22,6 +25,9 @@ def convertible_parameters(
 ) -> dict[str, nn.Parameter]:
     """Float32 parameters outside normalisation layers and ``keep``, by qualified name, once each.
 
+    Nor those that spectral normalisation divides by their norm: the power iteration that finds it
+    has float32 buffers.
+
     Raises:
         UsageError: a parameter is float16 already, so there is nothing to make a master from.
     """
@@ -31,6 +37,7 @@ def convertible_parameters(
         if isinstance(module, NORMALISATION) or module in keep
         for parameter in module.parameters(recurse=False)
     }
+    kept |= {id(parameter) for module in model.modules() for parameter in _spectral(module)}
     found = {}
     for name, parameter in model.named_parameters():
         if parameter.dtype is torch.float16:
@@ -38,6 +45,17 @@ def convertible_parameters(
         if parameter.dtype is torch.float32 and id(parameter) not in kept:
             found[name] = parameter
     return found
+
+
+def _spectral(module: nn.Module) -> Iterator[nn.Parameter]:
+    """What spectral normalisation, of either kind, keeps of a module's weight."""
+    if isinstance(module, ParametrizationList) and any(
+        isinstance(m, _SpectralNorm) for m in module
+    ):
+        yield from module.parameters(recurse=False)
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm):
+            yield getattr(module, f"{hook.name}_orig")
 
 
 @contextmanager

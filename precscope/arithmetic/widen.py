@@ -37,17 +37,39 @@ def widened_attention_backward(func: Any, args: tuple[Any, ...], kwargs: dict[st
     return rounded(_run_wide(func, args, kwargs))
 
 
-def widened_layer_norm_backward(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """As ``widened``; gradients of a float32 weight and bias stay float32.
+def widened_affine(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A normalisation of a float32 input, in float32, where its weight or bias is float16.
 
-    The native CPU kernel sums these two in float16 whatever dtype the weight has. The statistics,
+    Autocast on CUDA does the same for layer and group normalisation; on a CPU it leaves them to
+    the native kernels, which refuse the mixture.
+    """
+    if args[0].dtype is torch.float32 and any(map(is_half, args)):
+        return _run_wide(func, args, kwargs)
+    return func(*args, **kwargs)
+
+
+def widened_layer_norm_backward(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As ``widened``; gradients have the dtypes of input, weight and bias.
+
+    The native CPU kernel sums the last two in float16 whatever dtype the weight has. The statistics,
     and an affine pair kept in float32, are float32 arguments beside float16 ones.
     """
-    if not is_half(args[0]):
+    affine_is_half = is_half(args[5]) or is_half(args[6])
+    if not (is_half(args[0]) or affine_is_half):
         return func(*args, **kwargs)
     grad_input, *affine = _run_wide(func, args, kwargs)
-    affine_is_half = is_half(args[5]) or is_half(args[6])
-    return (rounded(grad_input), *(rounded(affine) if affine_is_half else affine))
+    return (
+        rounded(grad_input) if is_half(args[0]) else grad_input,
+        *(rounded(affine) if affine_is_half else affine),
+    )
+
+
+def widened_group_norm_backward(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """In float32 where the gradient is and the weight is float16; see ``widened_affine``."""
+    if args[0].dtype is not torch.float32 or not is_half(args[4]):
+        return func(*args, **kwargs)
+    grad_input, *affine = _run_wide(func, args, kwargs)
+    return (grad_input, *rounded(affine))
 
 
 def if_accumulating(reroute: Reroute) -> Reroute:

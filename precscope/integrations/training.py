@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from precscope.integrations.unwrapping import bare_model, bare_optimizer
 from precscope.watching import Watch, watch
 
 
@@ -60,8 +59,8 @@ class WatchedTraining:
         self._trainings += 1
         self._loss, self._loss_step = None, -1
         self._watch = watch(
-            bare_model(model),
-            [bare_optimizer(optimizer) for optimizer in optimizers],
+            model,
+            optimizers,
             scaler=scaler,
             path=self._next_path(),
             **self._options,

@@ -1,4 +1,4 @@
-"""Launching on a device: which one, how many programs, and small tables on the way to it."""
+"""Where a device's tensors are counted; how many programs are launched, and small tables for them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 def is_capturing() -> bool:
     """Whether a CUDA graph is captured on the current stream; never starts CUDA itself."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+@cache
+def counting_device(device: torch.device) -> torch.device:
+    """Where tensors of a device are counted: there, or on the CPU if it has no float64.
+
+    Rows hold float64 sums. Apple's MPS and some GPUs of Intel refuse the format.
+    """
+    if device.type in ("cpu", "cuda"):
+        return device
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).add_(1.0)
+    except (TypeError, RuntimeError, AssertionError):
+        return torch.device("cpu")
+    return device
 
 
 @cache

@@ -5,9 +5,7 @@
 Every value is widened to float32 in registers, which is exact for the 16-bit formats and makes
 their subnormals normal. What limits it is instructions. Tiles whose values lie in a window of 32
 octaves, or are zero, are counted in bit planes (``triton_planes``). Only a tile that holds something
-else (an exponent far away, a float32 subnormal, an infinity, a NaN) is looked at in full, by
-``tl.histogram``, whose size is its cost before Triton 3.9: one instruction of every warp for each bit
-of a place.
+else is looked at in full (``triton_histograms``).
 
 Imported only where a kernel is launched: it needs ``triton``.
 """
@@ -21,7 +19,18 @@ import triton
 import triton.language as tl
 
 from precscope.kernels import triton_planes as planes
+from precscope.kernels.triton_histograms import add_tile, add_totals_to_row, no_totals
 from precscope.kernels.triton_planes import add_sixteen, eighths, no_planes, quarters, totals_of
+from precscope.kernels.triton_row import (
+    COUNTS,
+    FIRST_NORMAL,
+    INFINITY_BITS,
+    OBSERVATIONS,
+    POWERS,
+    ZEROS,
+    add_sums_to_row,
+    float32_bits,
+)
 
 WARPS: Final = 8
 """Warps in a program."""
@@ -45,117 +54,14 @@ LAUNCH: Final = {
 }
 """Options of every launch. Fusion is named because its default changes between versions."""
 
-NEAR = tl.constexpr(64)
-"""Places of the histogram for ordinary values: zeros, 62 octaves, and one for what is not finite."""
-
-FIELDS = tl.constexpr(256)
-"""Exponent fields of float32."""
-
 ROOM = tl.constexpr(3)
 """Octaves of the window above the largest value of its first tile."""
 
 FIELD_BITS = tl.constexpr(23)
 """Where the exponent field of a float32 begins."""
 
-INFINITY_BITS = tl.constexpr(0x7F800000)
 VALUES = tl.constexpr(planes.VALUES)
 INNER = tl.constexpr(planes.INNER)
-
-SUBNORMALS = tl.constexpr(32)
-"""Room for the 23 octaves below float32's normal numbers."""
-
-# The row, as in precscope.kernels.row; a kernel can only read constants of this kind.
-OBSERVATIONS = tl.constexpr(0)
-ZEROS = tl.constexpr(1)
-INFINITIES = tl.constexpr(2)
-NANS = tl.constexpr(3)
-AMAX = tl.constexpr(4)
-SUM_ABS = tl.constexpr(5)
-SUM_SQUARES = tl.constexpr(6)
-COUNTS = tl.constexpr(8)
-POWERS = tl.constexpr(285)
-FIRST_NORMAL = tl.constexpr(22)
-"""What to add to a field to get its place among the counts: field 1 is 2^-126, place 23."""
-
-
-@triton.jit
-def _float32_bits(raw, KIND: tl.constexpr):
-    """Bits of the value as float32, without its sign. KIND: 0 float32, 1 float16, 2 bfloat16."""
-    if KIND == 0:
-        value = raw.to(tl.float32, bitcast=True)
-    elif KIND == 1:
-        value = raw.to(tl.float16, bitcast=True).to(tl.float32)
-    else:
-        value = (raw.to(tl.int32) << 16).to(tl.float32, bitcast=True)
-    # By a mask of the bits, LLVM would make two instructions of each minimum with 1 below.
-    return tl.abs(value).to(tl.int32, bitcast=True)
-
-
-@triton.jit
-def _add_part(bits, totals, KIND: tl.constexpr, BELOW: tl.constexpr):
-    """The totals with the values of one tile.
-
-    Near values, those of 62 octaves, are told by one histogram: by exponent, and whether the
-    mantissa is zero. A widened float16 is always near: it has no subnormals, and what is not finite
-    has the last place.
-    """
-    pairs, counts, powers, small, small_powers, zeros, nans, amax, sum_abs, sum_squares = totals
-    field = bits >> 23
-    mantissa = bits & 0x7FFFFF
-    place = tl.where(field == 255, NEAR - 1, tl.maximum(field - BELOW, 0))
-    if KIND == 1:
-        pairs += tl.histogram(place * 2 + (mantissa == 0).to(tl.int32), 2 * NEAR)
-    else:
-        is_near = (bits == 0) | ((field > BELOW) & (field < BELOW + NEAR - 1))
-        if tl.min(is_near.to(tl.int32)) > 0:
-            pairs += tl.histogram(place * 2 + (mantissa == 0).to(tl.int32), 2 * NEAR)
-        else:
-            # One reduction across the program: four counts of 16 bits in one sum.
-            is_power = (mantissa == 0) & (bits != 0)
-            is_small = (field == 0) & (bits != 0)
-            corners = (bits == 0).to(tl.int64) + (is_power.to(tl.int64) << 16)
-            corners += (is_small.to(tl.int64) << 32) + ((field == 255).to(tl.int64) << 48)
-            found = tl.sum(corners)
-            zeros += found & 0xFFFF
-            counts += tl.histogram(field, FIELDS)
-            if ((found >> 16) & 0xFFFF) > 0:
-                powers += tl.histogram(tl.where(mantissa == 0, field, 0), FIELDS)
-            if ((found >> 32) & 0xFFFF) > 0:
-                # A mantissa below 2^23 is exact in float32: its exponent is the octave, 0 to 22.
-                octave = (mantissa.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
-                small += tl.histogram(tl.where(is_small, octave, SUBNORMALS - 1), SUBNORMALS)
-                one_bit = is_small & ((mantissa & (mantissa - 1)) == 0)
-                small_powers += tl.histogram(tl.where(one_bit, octave, SUBNORMALS - 1), SUBNORMALS)
-            if (found >> 48) > 0:
-                nans += tl.sum(((field == 255) & (mantissa != 0)).to(tl.int32))
-    values = tl.where(field == 255, 0, bits).to(tl.float32, bitcast=True)
-    wide = values.to(tl.float64)
-    return (
-        pairs,
-        counts,
-        powers,
-        small,
-        small_powers,
-        zeros,
-        nans,
-        tl.maximum(amax, tl.max(values)),
-        sum_abs + tl.sum(wide),
-        sum_squares + tl.sum(wide * wide),
-    )
-
-
-@triton.jit
-def _add_tile(source, start, size, totals, KIND: tl.constexpr, WIDTH: tl.constexpr):
-    """The totals with the values ``start`` to below ``start + WIDTH``, zeros from ``size`` on."""
-    # A float16 widened to float32 has one of 40 fields, 103 to 142. Of the others 2^-45 to 2^16
-    # is near.
-    BELOW: tl.constexpr = 96 if KIND == 1 else 81
-    PART: tl.constexpr = WIDTH // 2
-    for part in range(2):
-        place = start + part * PART + tl.arange(0, PART)
-        raw = tl.load(source + place, mask=place < size, other=0)
-        totals = _add_part(_float32_bits(raw, KIND), totals, KIND, BELOW)
-    return totals
 
 
 @triton.jit
@@ -163,15 +69,15 @@ def _load_sixteen(source, start, KIND: tl.constexpr, LANES: tl.constexpr):
     """Two times eight values of each lane as float32 bits, in loads of 16 bytes."""
     if KIND == 0:
         place = source + start + tl.arange(0, 4 * LANES)
-        a = quarters(_float32_bits(tl.load(place), KIND))
-        b = quarters(_float32_bits(tl.load(place + 4 * LANES), KIND))
-        c = quarters(_float32_bits(tl.load(place + 8 * LANES), KIND))
-        d = quarters(_float32_bits(tl.load(place + 12 * LANES), KIND))
+        a = quarters(float32_bits(tl.load(place), KIND))
+        b = quarters(float32_bits(tl.load(place + 4 * LANES), KIND))
+        c = quarters(float32_bits(tl.load(place + 8 * LANES), KIND))
+        d = quarters(float32_bits(tl.load(place + 12 * LANES), KIND))
         first, second = a + b, c + d
     else:
         place = source + start + tl.arange(0, 8 * LANES)
-        first = eighths(_float32_bits(tl.load(place), KIND))
-        second = eighths(_float32_bits(tl.load(place + 8 * LANES), KIND))
+        first = eighths(float32_bits(tl.load(place), KIND))
+        second = eighths(float32_bits(tl.load(place + 8 * LANES), KIND))
     return first, second
 
 
@@ -214,7 +120,7 @@ def _add_values(eight, total, squares):
 @triton.jit
 def _window(source, start, KIND: tl.constexpr, LANES: tl.constexpr):
     """The lowest of 32 octaves, as bits, with room above for what is a little larger."""
-    bits = _float32_bits(tl.load(source + start + tl.arange(0, 4 * LANES)), KIND)
+    bits = float32_bits(tl.load(source + start + tl.arange(0, 4 * LANES)), KIND)
     field = tl.max(tl.where(bits < INFINITY_BITS, bits, 0)) >> 23
     # Negative from the start, so that each value takes one multiplication and addition.
     drop = 31 - ROOM - tl.where(field == 0, 127, field)
@@ -242,18 +148,7 @@ def _observe_span(
     # A tile carries at most one out of its inner planes, for each octave: no counter overflows.
     ROUND: tl.constexpr = (1 << PLANES) - 1
     zero = tl.zeros([], dtype=tl.int64)
-    totals = (
-        tl.zeros([2 * NEAR], dtype=tl.int32),
-        tl.zeros([FIELDS], dtype=tl.int32),
-        tl.zeros([FIELDS], dtype=tl.int32),
-        tl.zeros([SUBNORMALS], dtype=tl.int32),
-        tl.zeros([SUBNORMALS], dtype=tl.int32),
-        zero,
-        zero,
-        tl.zeros([], dtype=tl.float32),
-        tl.zeros([], dtype=tl.float64),
-        tl.zeros([], dtype=tl.float64),
-    )
+    totals = no_totals()
     complete = size // WIDTH
     for start in range(first, complete, step * ROUND):
         last = tl.minimum(start + zero + step * ROUND, complete)
@@ -262,9 +157,9 @@ def _observe_span(
         )
     padding = 0
     if (complete % step == first) & (complete * WIDTH < size):
-        totals = _add_tile(source, (complete + zero) * WIDTH, size, totals, KIND, WIDTH)
+        totals = add_tile(source, (complete + zero) * WIDTH, size, totals, KIND, WIDTH)
         padding += ((complete + 1) * WIDTH - size).to(tl.int32)
-    _add_totals_to_row(row, totals, padding, KIND)
+    add_totals_to_row(row, totals, padding, KIND)
 
 
 @triton.jit
@@ -307,24 +202,15 @@ def _add_round(
             highest = tl.maximum(highest, top)
             tiles += 1
         else:
-            totals = _add_tile(source, tile * WIDTH, size, totals, KIND, WIDTH)
+            totals = add_tile(source, tile * WIDTH, size, totals, KIND, WIDTH)
     found = _add_octaves(row + COUNTS, totals_of(inner + outer, INNER + PLANES), drop)
     _add_octaves(row + POWERS, totals_of(inner_powers + outer_powers, INNER + PLANES), drop)
     tl.atomic_add(row + ZEROS, (tiles * WIDTH - found).to(tl.int64))
     # Where nothing was found but zeros, the largest is not the window's lower end.
     above = tl.max(highest.to(tl.int32, bitcast=True))
     amax = tl.where(found > 0, above - drop, 0).to(tl.float32, bitcast=True)
-    _add_sums_to_row(row, amax, tl.sum(total), tl.sum(squares))
+    add_sums_to_row(row, amax, tl.sum(total), tl.sum(squares))
     return totals
-
-
-@triton.jit
-def _add_totals_to_row(row, totals, padding, KIND: tl.constexpr):
-    pairs, counts, powers, small, small_powers, zeros, nans, amax, sum_abs, sum_squares = totals
-    _add_near_to_row(row, pairs, padding, 96 if KIND == 1 else 81)
-    if KIND != 1:
-        _add_far_to_row(row, counts, powers, small, small_powers, zeros, nans)
-    _add_sums_to_row(row, amax, sum_abs, sum_squares)
 
 
 @triton.jit
@@ -336,51 +222,6 @@ def _add_octaves(slots, counts, drop):
         tl.atomic_add(slot, counts[part].to(tl.int64), mask=counts[part] > 0)
         found += tl.sum(counts[part])
     return found
-
-
-@triton.jit
-def _add_near_to_row(row, pairs, padding, BELOW: tl.constexpr):
-    pairs = tl.reshape(pairs, [NEAR, 2])
-    counts = tl.sum(pairs, 1).to(tl.int64)
-    powers = tl.sum(pairs * tl.arange(0, 2)[None, :], 1).to(tl.int64)
-    bins = tl.arange(0, NEAR)
-    normal = (bins > 0) & (bins < NEAR - 1)
-    slot = row + FIRST_NORMAL + BELOW + bins
-    tl.atomic_add(slot + COUNTS, counts, mask=normal & (counts > 0))
-    tl.atomic_add(slot + POWERS, powers, mask=normal & (powers > 0))
-    infinities = tl.sum(tl.where(bins == NEAR - 1, powers, 0))
-    nans = tl.sum(tl.where(bins == NEAR - 1, counts, 0)) - infinities
-    tl.atomic_add(row + ZEROS, tl.sum(tl.where(bins == 0, counts, 0)) - padding)
-    tl.atomic_add(row + INFINITIES, infinities)
-    tl.atomic_add(row + NANS, nans)
-
-
-@triton.jit
-def _add_far_to_row(row, counts, powers, small, small_powers, zeros, nans):
-    bins = tl.arange(0, FIELDS)
-    normal = (bins > 0) & (bins < FIELDS - 1)
-    slot = row + FIRST_NORMAL + bins
-    tl.atomic_add(slot + COUNTS, counts.to(tl.int64), mask=normal & (counts > 0))
-    tl.atomic_add(slot + POWERS, powers.to(tl.int64), mask=normal & (powers > 0))
-    octaves = tl.arange(0, SUBNORMALS)
-    below = octaves < 23
-    tl.atomic_add(row + COUNTS + octaves, small.to(tl.int64), mask=below & (small > 0))
-    one_bit = below & (small_powers > 0)
-    tl.atomic_add(row + POWERS + octaves, small_powers.to(tl.int64), mask=one_bit)
-    not_finite = tl.sum(tl.where(bins == FIELDS - 1, counts, 0)).to(tl.int64)
-    tl.atomic_add(row + ZEROS, zeros)
-    tl.atomic_add(row + NANS, nans)
-    tl.atomic_add(row + INFINITIES, not_finite - nans)
-
-
-@triton.jit
-def _add_sums_to_row(row, amax, sum_abs, sum_squares):
-    # Positive float64s are ordered as their bits are.
-    widened = amax.to(tl.float64)
-    tl.atomic_max(row + AMAX, widened.to(tl.int64, bitcast=True))
-    floats = row.to(tl.pointer_type(tl.float64))
-    tl.atomic_add(floats + SUM_ABS, sum_abs)
-    tl.atomic_add(floats + SUM_SQUARES, sum_squares)
 
 
 @triton.jit(do_not_specialize=["size"])

@@ -16,22 +16,44 @@ def several(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def check_trained(model: Any, optimizer: Any) -> None:
-    """Refuse what is no model, or no optimizer.
+def check_model(model: Any) -> None:
+    """Refuse what is no model.
 
     Raises:
-        UsageError: it names the argument that is wrong.
+        UsageError: it names the argument.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is a {type(model).__name__}: pass the torch.nn.Module")
-    if optimizer is None or isinstance(optimizer, Optimizer):
-        return
-    found = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
-    for one in found:
-        if not isinstance(one, Optimizer):
-            raise UsageError(
-                f"optimizer is a {type(one).__name__}: pass the torch.optim.Optimizer, or several"
-            )
+
+
+def optimizers_of(given: Any) -> list[Optimizer]:
+    """The optimizers whose steps are counted, each once: of None, of one, or of several.
+
+    Raises:
+        UsageError: one of them is no optimizer.
+    """
+    if given is None:
+        return []
+    # By its methods: Accelerate and others wrap optimizers without deriving from them.
+    one = hasattr(given, "param_groups") or not isinstance(given, Iterable)
+    return list(dict.fromkeys(_bare(optimizer) for optimizer in ([given] if one else given)))
+
+
+def _bare(optimizer: Any) -> Optimizer:
+    """The optimizer that runs the hooks of a step, inside of wrappers that run none."""
+    bare = optimizer
+    while not _runs_hooks(bare) and hasattr(bare, "optimizer"):
+        bare = bare.optimizer
+    if not _runs_hooks(bare):
+        raise UsageError(
+            f"optimizer is a {type(optimizer).__name__}: pass the torch.optim.Optimizer, or several"
+        )
+    found: Optimizer = bare
+    return found
+
+
+def _runs_hooks(optimizer: Any) -> bool:
+    return hasattr(optimizer, "_optimizer_step_pre_hooks")
 
 
 def check_schedule(schedule: Callable[[int], bool] | None, **steps: Any) -> None:

@@ -16,6 +16,7 @@ from precscope.monitor.sitebook import SiteBook
 FIRST = ".".join(map(str, compiled.FIRST_TORCH))
 BEFORE = "compiled before watching began: call watch before the compiled model"
 TOO_OLD = f"runs compiled, which torch before {FIRST} does not let be observed"
+ADDED = "added to the model after watching began"
 NOT_CALLED = "its forward was not called while observed"
 
 
@@ -41,6 +42,11 @@ def coverage_document(
         {"what": name, "reason": reason, "count": 1} for name, reason in parameters.skipped.items()
     ]
     skipped += [
+        {"what": name, "reason": ADDED, "count": 1}
+        for name, _ in model.named_parameters()
+        if name not in parameters.names
+    ]
+    skipped += [
         {"what": what, "reason": reason, "count": count}
         for (what, reason), count in modules.skipped.items()
     ]
@@ -56,7 +62,7 @@ def coverage_document(
 
 def _reason(name: str, module: nn.Module, modules: ModuleHooks) -> str:
     if name not in modules.names:
-        return "added to the model after watching began"
+        return ADDED
     if not modules.seen_modules and compiled.compiled_code_exists():
         return BEFORE if compiled.WORKS else TOO_OLD
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):

@@ -50,6 +50,7 @@ class FastPath(Guest):
         attachments: Callable[[], list[Attachment]],
         returned: Returned | None,
     ) -> None:
+        super().__init__(layer._forward_pre_hooks)
         self._layer = layer
         self._attachments = attachments
         self._returned = returned

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from precscope.monitor.marks import Marks
+from precscope.monitor.marks import EndedStep, Marks
 from precscope.monitor.readback import HostReader
 from precscope.monitor.rows import RowStore
 from precscope.monitor.sink import Sink
@@ -37,6 +39,7 @@ class Ledger:
         self._rows = rows
         self._book = book
         self._pending: list[PendingStep] = []
+        self._facts: deque[Callable[[], None]] = deque()
         self._marks = Marks()
         self._reader = HostReader()
         self._flushed_at = time.monotonic()
@@ -59,14 +62,16 @@ class Ledger:
 
     def flush(self, samplers: Iterable[UpdateSampler], documents: Mapping[str, Any]) -> None:
         """Hand over everything so far, with these documents, and let the sink make it durable."""
+        # Before: where it cannot be written, it is not tried again at every step.
+        self._flushed_at = time.monotonic()
         if self._pending:
             self._hand_over(samplers)
+        self._tell()
         if self._marks.count:
             self._sink.put_document("non_finite", self._marks.document())
         for name, document in documents.items():
             self._sink.put_document(name, document)
         self._sink.flush()
-        self._flushed_at = time.monotonic()
 
     def _hand_over(self, samplers: Iterable[UpdateSampler]) -> None:
         known = list(samplers)
@@ -75,13 +80,27 @@ class Ledger:
         arrays = iter(self._reader.read(tensors))
         taken = self._rows.taken(arrays)
         ended = read_back(self._pending, arrays)
-        self._pending.clear()
         sites = {entry.index: entry.site for entry in self._book.entries}
-        for site, window in windows(taken, ended[0][0], ended[-1][0]):
-            self._sink.add_window(site, window)
-        for record in step_records(taken, ended, sites):
-            self._sink.add_step(record)
-        self._marks.add(taken, ended, sites)
+        facts = [partial(self._sink.add_window, *f) for f in windows(taken, *_ends(ended))]
+        facts += [partial(self._sink.add_step, r) for r in step_records(taken, ended, sites)]
+        facts += [partial(self._sink.add_update, u) for s in known for u in s.taken(arrays)]
+        # Until here an interrupted flush has changed nothing, from here on it is gone on with.
+        self._facts.extend(facts)
+        self._pending.clear()
+        self._rows.empty()
         for sampler in known:
-            for update in sampler.taken(arrays):
-                self._sink.add_update(update)
+            sampler.empty()
+        self._marks.add(taken, ended, sites)
+
+    def _tell(self) -> None:
+        """Hand over the facts; those after one that the sink refuses are dropped."""
+        try:
+            while self._facts:
+                self._facts.popleft()()
+        except Exception:
+            self._facts.clear()
+            raise
+
+
+def _ends(ended: list[EndedStep]) -> tuple[int, int]:
+    return ended[0][0], ended[-1][0]

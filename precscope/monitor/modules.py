@@ -62,6 +62,7 @@ class ModuleHooks:
         self.seen_modules: set[str] = set()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self._made = MadeTensors()
+        self._on_leaves: list[RemovableHandle] = []
         self._produced: defaultdict[str, list[Produced]] = defaultdict(list)
         self._model = model
         self._hooks: dict[str, OutputHook] = {}
@@ -94,7 +95,7 @@ class ModuleHooks:
 
     def attach_to_root(self, call: Callable[..., None]) -> None:
         """Call ``call(module, args, kwargs)`` whenever the root is about to run."""
-        hook = Calling(call)
+        hook = Calling(self._model._forward_pre_hooks, call)
         self._attach("", partial(self._model.register_forward_pre_hook, hook, with_kwargs=True))
 
     @property
@@ -136,7 +137,9 @@ class ModuleHooks:
         if self.state.activations and graph_task() == -1:
             produced.observe(tensor)
         if self.state.activation_gradients and tensor.requires_grad:
-            hook_gradient(tensor, produced.observe_gradient)
+            on_leaf = hook_gradient(tensor, produced.observe_gradient)
+            if on_leaf is not None:
+                self._on_leaves.append(on_leaf)
 
     def _produce(self, name: str, module_type: str, position: int) -> Produced:
         known = self._produced[name]
@@ -164,8 +167,10 @@ class ModuleHooks:
                 self.guard.failed(name)
 
     def end_step(self) -> None:
-        """Forget which tensors this step made."""
+        """Forget which tensors this step made, and leave the leaves that it returned."""
         self._made.clear()
+        while self._on_leaves:
+            self._on_leaves.pop().remove()
 
     def remove(self) -> None:
         """Take every hook off the model."""
@@ -176,4 +181,4 @@ class ModuleHooks:
         for hook in self._hooks.values():
             compiled.forget(hook.key)
         self._attachments.clear()
-        self._made.clear()
+        self.end_step()

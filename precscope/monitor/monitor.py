@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from precscope.monitor.arguments import optimizers_of
 from precscope.monitor.coverage import coverage_document
 from precscope.monitor.forks import silence_in_children
 from precscope.monitor.ledger import Ledger
@@ -59,7 +60,7 @@ class Monitor:
     ) -> None:
         wanted = name_filter(include, exclude)
         self._parts = make_parts(model, sink, kinds, wanted, window_steps, autocast_dtypes or {})
-        self._optimizers = _as_list(optimizer)
+        self._optimizers = optimizers_of(optimizer)
         self._ledger = Ledger(sink, self._parts.rows, self._parts.book)
         self._steps = Steps(
             self._parts, self._optimizers, schedule or Schedule(), scaler, self._ledger, self.flush
@@ -84,7 +85,8 @@ class Monitor:
     def record_loss(self, loss: torch.Tensor) -> None:
         """Note the loss of the present step; it is read back only at a flush."""
         if self._parts.state.active:
-            self._steps.loss = loss.detach()
+            # A copy: what the user adds to it in place afterwards is not this step's.
+            self._steps.loss = loss.detach().clone()
 
     def record_log2_scale(self, log2_scale: float) -> None:
         """Note the loss scale that gradients carry from now on; it is taken off again."""
@@ -160,12 +162,3 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _as_list(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimizer]:
-    if optimizer is None:
-        return []
-    # By its methods: Accelerate and others wrap optimizers without deriving from them.
-    if hasattr(optimizer, "param_groups"):
-        return [optimizer]  # type: ignore[list-item]
-    return list(optimizer)

@@ -44,6 +44,7 @@ class OutputHook(Guest):
     """
 
     def __init__(self, name: str, owner: Owner, module: nn.Module) -> None:
+        super().__init__(module._forward_hooks)
         self._name = name
         self._owner = owner
         self._kinds = (owner.state.activations, owner.state.activation_gradients)

@@ -45,6 +45,7 @@ class ParameterHooks:
         self._weights = Weights(book, guard)
         self._places = Places(model, wanted, self._hook if state.weight_gradients else None)
         self.skipped = self._weights.skipped = self._places.skipped
+        self.names = self._places.names
 
     def pass_begins(self) -> None:
         """Called in a forward pass: DDP reduces gradients after the hooks have seen them."""

@@ -72,6 +72,11 @@ class Places:
         model: the root.
         wanted: whether a parameter of this name is observed.
         hook: makes the hook on a parameter's gradient, None to leave gradients alone.
+
+    Attributes:
+        skipped: names of parameters that are not observed, with the reason.
+        known: those that are.
+        names: of every parameter that existed when watching began.
     """
 
     def __init__(
@@ -83,7 +88,9 @@ class Places:
         self._hook = hook
         self.skipped: dict[str, str] = {}
         self.known: list[Place] = []
-        self._waiting = [place for place in _places(model) if wanted(place.name)]
+        places = list(_places(model))
+        self.names = {place.name for place in places}
+        self._waiting = [place for place in places if wanted(place.name)]
         self.attach_waiting()
 
     def look(self) -> bool:

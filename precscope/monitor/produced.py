@@ -61,3 +61,7 @@ class Produced:
                     self._skipped[(f"gradient of {self.site}", reason)] += 1
         except Exception:  # noqa: BLE001 - an observer must not stop the user's program
             self._guard.failed(self.site)
+
+
+# As torch.utils.hooks.unserializable_hook does: who saves an output is not warned of our hook.
+vars(Produced.observe_gradient)["__torch_unserializable__"] = True

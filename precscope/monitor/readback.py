@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from precscope.kernels.launching import is_capturing, on
+from precscope.kernels.launching import counting_device, is_capturing, on
 
 Words = npt.NDArray[np.int64]
 
@@ -41,7 +41,7 @@ class HostReader:
         coming = {
             device: self._send([tensors[index] for index in indices], device)
             for device, indices in by_device.items()
-            if device.type != "cpu"
+            if device.type != "cpu" and counting_device(device) == device
         }
         found: dict[int, npt.NDArray[Any]] = {}
         for device, indices in by_device.items():
@@ -82,7 +82,8 @@ def _words(tensor: torch.Tensor) -> torch.Tensor:
 
 def _copied(tensor: torch.Tensor) -> npt.NDArray[Any]:
     dtype = tensor.dtype if tensor.dtype in AS_THEY_ARE else torch.float64
-    found: npt.NDArray[Any] = tensor.detach().to("cpu", dtype, copy=True).numpy()
+    # In two steps: a device without float64 cannot convert.
+    found: npt.NDArray[Any] = tensor.detach().to("cpu").to(dtype, copy=True).numpy()
     return found
 
 

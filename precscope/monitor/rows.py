@@ -8,6 +8,7 @@ tensors; a gradient under a loss scale another 4.5 KB.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from precscope.kernels.launching import is_capturing
+from precscope.kernels.launching import counting_device, is_capturing
 from precscope.kernels.row import AMAX, INFINITIES, NANS, ROW_SLOTS
 from precscope.monitor.unscaling import add_unscaled
 
@@ -87,17 +88,23 @@ class Block:
         self.rows.zero_()
         return amax
 
-    def filled(self, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The used rows and lines of the logs, where they are: for one transfer with others."""
-        if self.unscaled is None:
-            torch.maximum(self.window_amax, self.amax, out=self.amax)
+    def filled(self, steps: int) -> tuple[torch.Tensor, ...]:
+        """The used rows, their amax and the lines of the logs, for one transfer with others."""
         used = len(self.sites)
-        return self.window[:used], self.amax_log[:steps, :used], self.bad_log[:steps, :used]
+        logs = self.amax_log[:steps, :used], self.bad_log[:steps, :used]
+        return self.window[:used], self._window_amax()[:used], *logs
+
+    def _window_amax(self) -> torch.Tensor:
+        if self.unscaled is None:
+            return torch.maximum(self.window_amax, self.amax)
+        return self.unscaled.view(torch.float64)[:, AMAX]
 
     def empty(self) -> None:
-        """Forget what was counted."""
+        """Forget what was counted, but for the amax of a step that is under way."""
+        amax = self.amax.clone()
         for tensor in (self.window, self.amax_log, self.bad_log, self.window_amax):
             tensor.zero_()
+        self.amax.copy_(amax)
 
 
 class RowStore:
@@ -116,7 +123,8 @@ class RowStore:
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def new_row(self, site: int, device: torch.device, gradient: bool) -> torch.Tensor:
-        """An empty row for a site, shape ``(562,)``, on ``device``."""
+        """An empty row for a site, shape ``(562,)``, where tensors of ``device`` are counted."""
+        device = counting_device(device)
         block = self._open.get((device, gradient))
         if block is None or len(block.sites) == len(block.rows):
             block = self._new_block(device, gradient)
@@ -170,13 +178,18 @@ class RowStore:
         return [tensor for block in self.blocks for tensor in block.filled(steps)]
 
     def taken(self, arrays: Iterator[npt.NDArray[Any]]) -> list[TakenBlock]:
-        """What ``filled`` gave, once it is on the host; the blocks are emptied."""
+        """What ``filled`` gave, once it is on the host."""
         found = []
         for block in self.blocks:
-            rows, amax_log, bad_log = next(arrays), next(arrays), next(arrays)
+            rows, amax, amax_log, bad_log = itertools.islice(arrays, 4)
+            rows.view(np.float64)[:, AMAX] = amax
             found.append(TakenBlock(rows, amax_log.T, bad_log.T, tuple(block.sites)))
-            block.empty()
         return found
+
+    def empty(self) -> None:
+        """Forget what was counted: it was taken."""
+        for block in self.blocks:
+            block.empty()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,6 +23,7 @@ class Entry:
         device: where its tensors were met last.
         row: the row there.
         observe: adds a tensor to it.
+        elsewhere: row and observer on the other devices where they were met.
     """
 
     index: int
@@ -30,6 +31,16 @@ class Entry:
     device: torch.device
     row: torch.Tensor
     observe: Observer
+    elsewhere: dict[torch.device, tuple[torch.Tensor, Observer]] = field(default_factory=dict)
+
+    def move(self, device: torch.device, rows: RowStore) -> None:
+        """Go on with the row on another device; one module may be called on two in turn."""
+        self.elsewhere[self.device] = (self.row, self.observe)
+        if device not in self.elsewhere:
+            row = rows.new_row(self.index, device, self.site.kind in GRADIENT_KINDS)
+            self.elsewhere[device] = (row, kernels.observer(row))
+        self.row, self.observe = self.elsewhere[device]
+        self.device = device
 
 
 class SiteBook:
@@ -61,9 +72,7 @@ class SiteBook:
         if found is None:
             found = self._open(name, kind, tensor, module_type, whole)
         elif found.device != tensor.device:
-            found.device = tensor.device
-            found.row = self._rows.new_row(found.index, tensor.device, kind in GRADIENT_KINDS)
-            found.observe = kernels.observer(found.row)
+            found.move(tensor.device, self._rows)
         return found
 
     def _open(

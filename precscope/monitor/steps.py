@@ -64,6 +64,7 @@ class Steps:
         self._flush = flush
         self._rounds = StepRounds([id(o) for o in optimizers])
         self._samplers: list[UpdateSampler] | None = None
+        self._sampled_groups: list[tuple[int, int]] = []
         self._ended = True
         self.scale = LossScale(scaler)
         self.loss: torch.Tensor | None = None
@@ -118,8 +119,10 @@ class Steps:
     def _look_before_update(self) -> None:
         if not self.scale.in_use:
             self._find_scaler()
-        if self._parts.parameters.update_begins():
+        groups = self._groups()
+        if self._parts.parameters.update_begins() or groups != self._sampled_groups:
             self._renew_samplers()
+        self._sampled_groups = groups
         if self._rounds.begun:
             return
         if self._samplers is None:
@@ -129,13 +132,18 @@ class Steps:
             for sampler in self._samplers:
                 sampler.before_step()
 
+    def _groups(self) -> list[tuple[int, int]]:
+        """Which groups there are: ``load_state_dict`` makes new ones, and some get parameters."""
+        groups = (group for optimizer in self._optimizers for group in optimizer.param_groups)
+        return [(id(group), len(group["params"])) for group in groups]
+
     def _make_samplers(self) -> list[UpdateSampler]:
         if not self._state.updates:
             return []
         return make_samplers(self._parts.model, self._optimizers, self._parts.wanted)
 
     def _renew_samplers(self) -> None:
-        """Parameters were replaced: end the windows of the old ones, and sample the new ones."""
+        """End the windows of the parameters as they were, and sample those that there are now."""
         if self._samplers:
             self._flush()
             self._samplers = None

@@ -37,7 +37,8 @@ def add_unscaled(
 def _on_device(scale: torch.Tensor | float, device: torch.device) -> torch.Tensor:
     """The scale as a float64 of the device: a number is filled in there, a copy would wait."""
     if isinstance(scale, torch.Tensor):
-        return scale.to(device, torch.float64, non_blocking=True)
+        # In two steps: a device without float64 cannot convert. On the CPU it must have arrived.
+        return scale.to(device, non_blocking=device.type == "cuda").to(torch.float64)
     return torch.full((), scale, dtype=torch.float64, device=device)
 
 

@@ -12,6 +12,7 @@ FP16 are seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from precscope.facts import UpdateWindow
+from precscope.kernels.launching import counting_device
 from precscope.monitor.samples import SAMPLES, Sample
 from precscope.monitor.tensors import local_values, unreadable
 from precscope.monitor.update_window import UPDATE_FACTORS, EndedWindow, Sampled
@@ -42,26 +44,23 @@ class UpdateSampler:
     @property
     def has_moved(self) -> bool:
         """Whether the parameters are no longer on the device that their samples are on."""
-        return self._samples[0].parameter.device != self._device
+        return self._samples[0].parameter.device != self._home
 
     def _prepare(self) -> None:
-        device = self._samples[0].parameter.device
-        shape = (len(self._samples), SAMPLES)
-        self._mask = torch.zeros(shape, device=device)
-        for i, sample in enumerate(self._samples):
-            self._mask[i, : sample.view.numel()] = 1.0
-        self._padding = [
-            torch.zeros(SAMPLES - s.view.numel(), device=device) for s in self._samples
-        ]
-        self._factors = torch.tensor(UPDATE_FACTORS, device=device).view(-1, 1, 1)
+        self._home = self._samples[0].parameter.device
+        device = counting_device(self._home)
+        # By name: the user may have made another dtype the default.
+        new = partial(torch.full, dtype=torch.float32, device=device)
+        self._padding = [new((SAMPLES - s.view.numel(),), 0.0) for s in self._samples]
+        self._factors = torch.cat([new((1, 1, 1), factor) for factor in UPDATE_FACTORS])
         self._device = device
         self._before: torch.Tensor | None = None
         self._reset()
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the sampled weights, masks and carried FP16 weights."""
-        return 4 * self._mask.numel() * 4
+        """Bytes of the sampled weights: before a step, and at, carried and moved by the window."""
+        return 4 * len(self._samples) * SAMPLES * 4
 
     def abandon_step(self) -> None:
         """Forget a step that began and did not end."""
@@ -140,9 +139,11 @@ class UpdateSampler:
 
     def taken(self, arrays: Iterator[npt.NDArray[Any]]) -> list[UpdateWindow]:
         """One record per window and parameter, from what ``filled`` gave, on the host."""
-        found = [fact for window in self._finished for fact in window.facts(arrays)]
+        return [fact for window in self._finished for fact in window.facts(arrays)]
+
+    def empty(self) -> None:
+        """Forget the windows that have ended: they were taken."""
         self._finished = []
-        return found
 
     def _end_window(self) -> None:
         """Put the window aside, on its device, and start the next."""

@@ -11,6 +11,7 @@ against its floor at a large safe scale, never against zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from precscope.arithmetic import half_on_cpu
 from precscope.arithmetic.storage import half_stored
+from precscope.probes.finite_forward import first_break, module_breaks
 from precscope.probes.isolated import isolated, random_streams_kept
 
 
@@ -30,11 +32,13 @@ class GradientErrors:
         squares: sum of g32^2 by parameter name.
         differences: sum of (g16 / 2^k - g32)^2 by log2 scale k and parameter; inf where the
             FP16 gradient was not finite.
+        breaks: what ``first_break`` says of the last batch's FP16 forward; empty if nobody asked.
     """
 
     batches: int = 0
     squares: dict[str, float] = field(default_factory=dict)
     differences: dict[int, dict[str, float]] = field(default_factory=dict)
+    breaks: list[str | None] = field(default_factory=list)
 
     def error(self, log2_scale: int, parameter: str) -> float | None:
         """Relative L2 error; None if the FP32 gradient is zero or not finite."""
@@ -68,6 +72,7 @@ def measure_gradient_errors(
     log2_scales: Iterable[int],
     device_type: str,
     keep: Collection[nn.Module] = (),
+    find_breaks: bool = False,
 ) -> GradientErrors:
     """Gradient errors of every parameter at every candidate scale, summed over the batches.
 
@@ -81,13 +86,15 @@ def measure_gradient_errors(
         log2_scales: candidate scales.
         device_type: ``"cpu"`` or ``"cuda"``.
         keep: modules whose parameters stay in FP32.
+        find_breaks: whether to look at the outputs of all modules in the last FP16 forward.
     """
     scales = sorted(set(log2_scales))
     errors = GradientErrors(differences={k: {} for k in scales})
+    batches = list(batches)
     with isolated(model):
-        for batch in batches:
-            _one_batch(model, loss_of, batch, scales, device_type, errors, keep)
-            errors.batches += 1
+        for errors.batches, batch in enumerate(batches, 1):
+            with_breaks = find_breaks and errors.batches == len(batches)
+            _one_batch(model, loss_of, batch, scales, device_type, errors, keep, with_breaks)
     return errors
 
 
@@ -99,6 +106,7 @@ def _one_batch(
     device_type: str,
     errors: GradientErrors,
     keep: Collection[nn.Module],
+    find_breaks: bool,
 ) -> None:
     with random_streams_kept():
         loss_of(batch).backward()
@@ -107,8 +115,14 @@ def _one_batch(
     for name, square in zip(exact, _sums_of_squares(list(exact.values())), strict=True):
         errors.squares[name] = errors.squares.get(name, 0.0) + square
     with half_stored(model, keep):
-        with half_on_cpu(), torch.autocast(device_type, dtype=torch.float16):
+        with (
+            half_on_cpu(),
+            module_breaks(model) if find_breaks else nullcontext() as broken,
+            torch.autocast(device_type, dtype=torch.float16),
+        ):
             loss = loss_of(batch).float()
+        if broken is not None:
+            errors.breaks.append(first_break(broken, loss))
         for k in scales:
             # What a backward of ``loss * 2^k`` begins with, without the product.
             seed = torch.full_like(loss, 2.0**k)

@@ -10,6 +10,9 @@ from precscope.recipe.checked import check_choice, check_type
 
 ScalingKind = Literal["none", "static", "dynamic"]
 
+MAX_LOG2_SCALE = 126
+"""Float32 has a scale up to here, and what undoes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossScaling:
@@ -25,8 +28,8 @@ class LossScaling:
         log2_max: ceiling of a dynamic scale, log2.
 
     Raises:
-        UsageError: another kind, a number that is no integer, an interval below one step, or a
-            dynamic scale that starts outside its limits.
+        UsageError: another kind, a number that is no integer, an interval below one step, a scale
+            that float32 does not have, or a dynamic one that starts outside its limits.
     """
 
     kind: ScalingKind = "none"
@@ -41,6 +44,11 @@ class LossScaling:
             check_type(f"loss_scaling.{name}", getattr(self, name), int)
         if self.growth_interval < 1:
             raise UsageError("loss_scaling.growth_interval must be at least 1 step")
+        if abs(self.log2_initial) > MAX_LOG2_SCALE:
+            raise UsageError(
+                f"loss_scaling.log2_initial {self.log2_initial} must lie between"
+                f" {-MAX_LOG2_SCALE} and {MAX_LOG2_SCALE}"
+            )
         if self.kind == "dynamic" and not self.log2_min <= self.log2_initial <= self.log2_max:
             raise UsageError(
                 f"loss_scaling.log2_initial {self.log2_initial} must lie between log2_min "

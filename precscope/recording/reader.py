@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -60,6 +62,9 @@ def _explain(path: Path, error: sqlite3.Error) -> str:
         return _foreign(path)
     if "locked" in message:
         return f"{path} is locked by another process: try again"
+    if "unable to open" in message:
+        why = message if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
+        return f"cannot read {path}: {why}"
     return f"{path} is damaged: {message}"
 
 

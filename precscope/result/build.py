@@ -9,6 +9,7 @@ from typing import Any
 from precscope.advice import Advice, advise
 from precscope.advice.arbiter import FLOOR_FACTOR, HARMLESS_ERROR, Arbitration
 from precscope.advice.evidence import Evidence
+from precscope.advice.half_runs import half_dtype_of_weights
 from precscope.advice.master_weights import ALTERNATIVES, ParameterRetention
 from precscope.recording import Recording
 from precscope.result.accumulation import accumulation_entry, format_choices
@@ -74,7 +75,7 @@ def _sections(recording: Recording, advice: Advice) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in advice.findings],
         "verdicts": [asdict(verdict) for verdict in advice.verdicts],
         "loss_scale": _loss_scale(recording, advice),
-        "master_weights": _master_weights(advice),
+        "master_weights": _master_weights(recording, advice),
         "accumulation": accumulation_entry(recording, advice.sums),
         "format_choice": format_choices(advice.formats),
         "non_finite": [asdict(found) for found in advice.breaks],
@@ -137,12 +138,16 @@ def _curve(advice: Advice, arbitration: Arbitration | None) -> list[dict[str, An
     return curve
 
 
-def _master_weights(advice: Advice) -> dict[str, Any]:
+def _master_weights(recording: Recording, advice: Advice) -> dict[str, Any]:
+    stored_in = half_dtype_of_weights(recording.sites)
+    unseen = f"the weights are {stored_in} already: what that swallows cannot be seen"
     reason = {
-        "required": "FP16 weights would swallow the updates of at least one parameter",
+        "required": "FP16 weights would swallow or overshoot the updates of at least one parameter",
         "advised": "updates survive now, and would not at a 10 to 100 times smaller learning rate",
         "not_needed": "FP16 weights keep the updates, also at a hundredth of the learning rate",
-        "unknown": "no update of a parameter that FP16 stores in half was observed",
+        "unknown": unseen
+        if stored_in
+        else "no update of a parameter that FP16 stores in half was observed",
     }[advice.master_weights]
     return {
         "verdict": advice.master_weights,
@@ -163,7 +168,7 @@ def _timing(recording: Recording) -> dict[str, Any]:
     return {
         "clock": "perf_counter",
         "modules": [],
-        "modules_reason": gpu_only,
+        "modules_reason": "modules were not timed in this run",
         "tensor_cores": None,
         "tensor_cores_reason": gpu_only,
         "nvml": None,

@@ -157,6 +157,8 @@ def _read_promise(result: Result, selection: Selection) -> Readings:
     if found["recipe"] != ADVISED:
         return Readings(absent="the advised recipe was not trained beside FP32")
     breaches = found["breaches"]
+    if not breaches and not found["loss"]["seeds"]:
+        return Readings(absent=f"it was not put to the test, {found['reason']}")
     word = "broken" if breaches else "kept"
     told = "; it ".join(str(breach["what"]) for breach in breaches)
     return Readings((Reading("", "the advised recipe", math.nan, (word,), told),))

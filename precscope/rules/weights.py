@@ -110,6 +110,11 @@ def weight_quantities() -> Iterable[Quantity]:
         _read_master_weights,
         MASTER_WORDS,
     )
+    yield from _update_quantities()
+    yield from _sum_quantities()
+
+
+def _update_quantities() -> Iterable[Quantity]:
     for name, when in (
         ("retention", "now"),
         ("retention_0_1", "for updates a tenth as large, as of a later learning rate"),
@@ -136,6 +141,9 @@ def weight_quantities() -> Iterable[Quantity]:
         lower=0.0,
         upper=1.0,
     )
+
+
+def _sum_quantities() -> Iterable[Quantity]:
     yield Quantity(
         "accumulation",
         "word",

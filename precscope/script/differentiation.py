@@ -48,7 +48,8 @@ class Differentiation:
             return None
         with torch.no_grad():
             scalars = [o.detach().float().reshape(()) for o in self.outputs if o.numel() == 1]
-            return functools.reduce(torch.add, scalars) if scalars else None
+            # A copy: a script may add to its loss in place.
+            return functools.reduce(torch.add, scalars).clone() if scalars else None
 
 
 def listening_backward(original: Function, listen: Listen) -> Function:

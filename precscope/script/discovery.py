@@ -60,6 +60,7 @@ class Discovery:
         self._known: WeakSet[nn.Module] = WeakSet()
         self._calls: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         self._names: Counter[str] = Counter()
+        self._stepped: WeakSet[Optimizer] = WeakSet()
 
     def called(self, module: nn.Module) -> Root | None:
         """The new root, if this call shows one."""
@@ -83,7 +84,11 @@ class Discovery:
         self._known.add(module)
 
     def stepped(self, optimizer: Optimizer) -> list[Root]:
-        """Roots that were called before ``optimizer`` was known; also notes it for known roots."""
+        """Roots that were called before ``optimizer`` was known; also notes it for known roots.
+
+        A script that calls ``gc.freeze`` hides its optimizers until they step.
+        """
+        self._stepped.add(optimizer)
         if any(optimizer in root.optimizers for root in self.roots):
             return []
         held = held_by([optimizer])
@@ -94,7 +99,7 @@ class Discovery:
         return [root for root in found if root is not None]
 
     def _found(self, module: nn.Module) -> Root | None:
-        optimizers = alive(Optimizer)
+        optimizers = list({*alive(Optimizer), *self._stepped})
         own = {id(p) for p in module.parameters()}
         holders = [o for o in optimizers if own & held_by([o])]
         if not holders:

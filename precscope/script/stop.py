@@ -8,17 +8,6 @@ MAX_RAISED = 3
 """A script that swallows the exception as often as this is left to run on."""
 
 
-class Stopped(SystemExit):
-    """Ends the script: exit code 0, ``finally`` blocks and exit handlers run.
-
-    A ``SystemExit``: ``except Exception`` does not swallow it, event loops and threads let it
-    through without a word.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-
 class StopRule:
     """Counts the steps of every optimizer.
 
@@ -58,11 +47,13 @@ class StopRule:
         self._taken[id(optimizer)] = self._taken.get(id(optimizer), 0) + 1
 
     def stop(self) -> None:
-        """End the script, unless it has refused to end.
+        """End the script, unless it has refused to end: ``finally`` blocks and exit handlers run.
 
         Raises:
-            Stopped: always, the first three times.
+            SystemExit: with code 0, the first three times. ``except Exception`` does not swallow it,
+                and event loops and threads let it through without a word: threads only what is
+                of this very class.
         """
         self._raised += 1
         if self._raised <= MAX_RAISED:
-            raise Stopped
+            raise SystemExit(0)

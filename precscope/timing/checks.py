@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 BUSY_PERCENT: Final = 0.5
-"""A tensor pipe below this is idle: counters are averaged over 200 ms of other work."""
+"""A tensor pipe below this is idle: counters are averaged over 200 ms of other work. Kernels that
+run for a smaller share of the step cannot make it busier."""
 
 POINTS: Final = 5.0
 THROTTLED: Final = 0.05
@@ -47,14 +48,15 @@ def cross_checks(
         tensor_core_ms: kernel time per step that the names call tensor-core.
         busy_ms: time per step in which a kernel ran.
         step_ms: median step.
-        flops_share_percent: achieved rate over the peak at the measured clock.
+        flops_share_percent: achieved rate over the peak of the tensor cores at the measured clock;
+            None for arithmetic that is not theirs.
         nvml: summary of the timed window.
     """
     counters = nvml or {}
     tensor = counters.get("any_tensor_util_percent")
     throttled = counters.get("throttled_share")
     found: list[CrossCheck | None] = [
-        _names(tensor_core_ms, tensor),
+        _names(tensor_core_ms, step_ms, tensor),
         _rate(flops_share_percent, tensor),
         _busy(busy_ms, step_ms),
         _throttle(throttled),
@@ -62,10 +64,11 @@ def cross_checks(
     return [check for check in found if check is not None]
 
 
-def _names(tensor_core_ms: float | None, tensor: float | None) -> CrossCheck | None:
+def _names(tensor_core_ms: float | None, step_ms: float, tensor: float | None) -> CrossCheck | None:
     if tensor_core_ms is None or tensor is None:
         return None
-    agrees = (tensor_core_ms > 0) == (tensor > BUSY_PERCENT)
+    at_most = 100 * tensor_core_ms / step_ms
+    agrees = (at_most > BUSY_PERCENT) == (tensor > BUSY_PERCENT)
     message = (
         f"kernel names: {tensor_core_ms:.3f} ms of tensor-core kernels in a step; "
         f"counter: tensor pipes {tensor:.1f} % active"

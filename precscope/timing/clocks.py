@@ -62,7 +62,9 @@ class CpuClock:
 class CudaClock:
     """Events of a pool, recorded on the current stream.
 
-    An event holds the time at which its stream got there, launch gaps included.
+    An event holds the time at which its stream got there, launch gaps included. All of them are
+    on one device, also those that a hook marks while another one is current: the times of two
+    devices are not told apart.
 
     Args:
         device: of the streams.
@@ -83,7 +85,7 @@ class CudaClock:
         else:
             event = _event()
             self.made += 1
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def is_done(self, mark: Mark) -> bool:

@@ -186,7 +186,7 @@ def _tensor_cores(found: Measurement, subject: str, arithmetic: str) -> dict[str
         times["yes"] if times else None,
         profiled.busy_ms if profiled else None,
         step_ms,
-        rates["mfu_at_clock_percent"],
+        None if arithmetic == "fp32" else rates["mfu_at_clock_percent"],
         nvml,
     )
     return {

@@ -36,8 +36,9 @@ WHOLE = "Global"
 class Flops:
     """Operations of one forward and backward.
 
-    Counted are products, convolutions and attention, two for a multiply-add. Matrix-vector products,
-    fused recurrent layers, element-wise and custom operators are not counted by torch.
+    Counted are products, convolutions and attention, two for a multiply-add, again where a checkpoint
+    repeats them. Matrix-vector products, fused recurrent layers, element-wise and custom operators
+    are not counted by torch.
 
     Attributes:
         total: of the step.

@@ -10,7 +10,7 @@ from math import isnan
 from typing import Any, Final
 
 from precscope.timing.nvml import Nvml
-from precscope.timing.reasons import NvmlUnavailable, why
+from precscope.timing.reasons import NOT_SUPPORTED, NvmlUnavailable, why
 
 METRICS: Final = {
     "sm_util": 2,
@@ -113,4 +113,4 @@ def _check(nvml: Nvml) -> None:
             raise NvmlUnavailable(NO_GPM)
     except (pynvml.NVMLError, AttributeError) as error:
         text = why(error)
-        raise NvmlUnavailable(NO_GPM if text.startswith("not supported") else text) from None
+        raise NvmlUnavailable(NO_GPM if text.startswith(NOT_SUPPORTED) else text) from None

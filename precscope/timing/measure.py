@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
 
+from precscope.errors import PrecscopeError
 from precscope.recipe import Recipe
 from precscope.timing.clocks import Clock, CudaClock, clock_of
 from precscope.timing.flops import Flops, count_flops
@@ -31,6 +32,7 @@ from precscope.training.sessions import TrainableWorkload
 
 TIME_IS_UP: Final = "the time that was given for the measurement was up"
 HALF: Final = {"float16": "fp16", "bfloat16": "bf16"}
+FP16_SUMS: Final = "fp16 sums"
 
 
 @dataclass(slots=True)
@@ -70,12 +72,13 @@ def measure(
     device: torch.device,
     seed: int,
     plan: Plan,
+    tell: Callable[[Measurement], object] = bool,
 ) -> Measurement:
     """Run all passes on a CUDA device.
 
     The statistics of torch's allocator are reset for each block, ``max_memory_allocated`` among them.
-    After ``plan.limit_s`` no pass is begun any more, and one that does not fit the device's memory
-    is left out; what is missing has its reason.
+    After ``plan.limit_s`` no pass is begun any more, and one that fails, or does not fit the
+    device's memory, is left out; what is missing has its reason.
 
     Args:
         workload: what is trained.
@@ -84,6 +87,7 @@ def measure(
         device: a CUDA device.
         seed: of weights and batches.
         plan: how long.
+        tell: takes what there is after each pass, in case that the rest never comes.
 
     Raises:
         UsageError: a recipe cannot be followed on this device.
@@ -93,33 +97,47 @@ def measure(
     ends_at = time.monotonic() + plan.limit_s
     with torch.cuda.device(device), opened_nvml(device, found.reasons) as nvml:
         found.device = identify(device, nvml)
-        with _if_it_fits("flops", "fp32", found):
+        with _if_it_runs("flops", "fp32", found):
             found.flops = flops_of(workload, device, seed)
-        for _ in range(plan.rounds):
+        for turn in range(plan.rounds):
+            if turn and not _has_time(ends_at - plan.rest_s, "blocks", found):
+                break
             for recipe in recipes:
                 if _has_time(ends_at, "blocks", found):
-                    with _if_it_fits("blocks", recipe.name, found):
+                    with _if_it_runs("blocks", recipe.name, found):
                         _time(workload, recipe, device, seed, plan, nvml, found)
+                    tell(found)
         chosen = next(recipe for recipe in recipes if recipe.name == subject)
         if _has_time(ends_at, "modules", found):
-            with _if_it_fits("modules", chosen.name, found):
+            with _if_it_runs("modules", chosen.name, found):
                 time_modules(workload, chosen, device, seed, plan, found)
+            tell(found)
         # The subject first: its kernels are those that modules are told by.
         for recipe in sorted(recipes, key=lambda recipe: recipe.name != subject):
             if _has_time(ends_at, "kernels", found):
                 _profile(workload, recipe, device, seed, found)
+                tell(found)
     return found
 
 
 @contextmanager
-def _if_it_fits(what: str, recipe: str, found: Measurement) -> Iterator[None]:
-    """A pass for which the device has too little memory is missing; the others are not."""
+def _if_it_runs(what: str, recipe: str, found: Measurement) -> Iterator[None]:
+    """A pass that fails is missing, the others are not; what the user can mend is raised."""
     try:
         yield
+    except PrecscopeError:
+        raise
     except torch.OutOfMemoryError:
         found.reasons.setdefault(what, f"{recipe} does not fit the memory of this device")
         # Its error holds the frames, and with them the tensors, until it is gone.
         gc.collect()
+    except Exception as error:  # noqa: BLE001 - what was measured before stays
+        found.reasons.setdefault(what, f"{recipe}: {type(error).__name__}: {_first_line(error)}")
+        gc.collect()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _has_time(ends_at: float, what: str, found: Measurement) -> bool:
@@ -130,7 +148,12 @@ def _has_time(ends_at: float, what: str, found: Measurement) -> bool:
 
 
 def arithmetic_of(recipe: Recipe) -> str:
-    """What the products of a recipe are computed in: ``fp16``, ``bf16``, ``tf32`` or ``fp32``."""
+    """What the products of a recipe are computed in: ``fp16``, ``bf16``, ``tf32`` or ``fp32``.
+
+    ``fp16 sums`` are products in FP16 whose sums are, too.
+    """
+    if recipe.compute_dtype == "float16" and recipe.accumulation == "fp16":
+        return FP16_SUMS
     return HALF.get(recipe.compute_dtype, "tf32" if recipe.tf32 else "fp32")
 
 
@@ -209,8 +232,8 @@ def _profile(
         with stepping(workload, recipe, device, seed) as stepper:
             profiled = profile_kernels(stepper.model, stepper.step, capability, recipe.tf32)
     except Exception as error:  # noqa: BLE001 - the last pass: what was measured before stays
-        told = (str(error).splitlines() or [""])[0]
-        found.reasons.setdefault("kernels", f"torch.profiler: {type(error).__name__}: {told}")
+        told = f"{type(error).__name__}: {_first_line(error)}"
+        found.reasons.setdefault("kernels", f"torch.profiler: {told}")
         return
     if profiled.kernels:
         found.profiled[recipe.name] = profiled
@@ -244,5 +267,6 @@ def measure_on_host(
             )
             return found
         _mark_steps(stepper, clock, steps, found)
-        found.flops = count_flops(stepper.model, stepper.forward_backward or stepper.step)
+        with _if_it_runs("flops", recipe.name, found):
+            found.flops = count_flops(stepper.model, stepper.forward_backward or stepper.step)
     return found

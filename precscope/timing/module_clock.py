@@ -29,9 +29,11 @@ from precscope.timing.spans import Phase, Span, StepTimes, take_apart
 class Call:
     """One call of a module, with the marks set so far."""
 
+    step: Step = field(repr=False)
     module: str
     phase: Phase
-    start: Mark
+    callers: tuple[str, ...]
+    start: Mark = None
     end: Mark = None
     backward_start: Mark = None
     backward_end: Mark = None
@@ -145,13 +147,14 @@ class ModuleClock:
         def arrived(_: torch.Tensor) -> None:
             self._parameter_done(name)
 
-        handles = [
-            module.register_forward_pre_hook(Calling(enter), with_kwargs=True),
-            module.register_forward_hook(Calling(leave)),
-        ]
-        self._handles += handles
+        before, behind = module._forward_pre_hooks, module._forward_hooks
         self._handles += [
-            parameter.register_post_accumulate_grad_hook(Calling(arrived))
+            module.register_forward_pre_hook(Calling(before, enter), with_kwargs=True),
+            # Also after an exception: a checkpoint ends what it repeats with one.
+            module.register_forward_hook(Calling(behind, leave), always_call=True),
+        ]
+        self._handles += [
+            parameter.register_post_accumulate_grad_hook(arrived)
             for parameter in module.parameters(recurse=False)
             if parameter.requires_grad and parameter.is_leaf
         ]
@@ -160,7 +163,7 @@ class ModuleClock:
         if self._step is None or is_compiling() or is_capturing():
             return
         phase: Phase = "recomputation" if _in_backward() else "forward"
-        call = Call(name, phase, None)
+        call = Call(self._step, name, phase, tuple(outer.module for outer in self._open))
         if phase == "forward" and torch.is_grad_enabled():
             call.ends_with_input = self._on_gradients(inputs, lambda: self._replace_end(call))
         if self._open:
@@ -170,7 +173,9 @@ class ModuleClock:
         call.start = self._clock.mark()
 
     def _leave(self, name: str, output: Any) -> None:
-        if self._step is None or not self._open or self._open[-1].module != name:
+        if self._step is None or not self._open or is_compiling():
+            return
+        if self._open[-1].module != name:
             return
         call = self._open.pop()
         call.end = self._clock.mark()
@@ -200,7 +205,8 @@ class ModuleClock:
                 node.register_hook(lambda _inputs, _outputs: act())
 
     def _output_arrived(self, call: Call) -> None:
-        if self._step is not None and call.backward_start is None:
+        # A graph that is kept for another step is not read any more.
+        if call.step is self._step and call.backward_start is None:
             call.backward_start = self._clock.mark()
 
     def _parameter_done(self, name: str) -> None:
@@ -210,7 +216,7 @@ class ModuleClock:
             self._replace_end(calls[0])
 
     def _replace_end(self, call: Call) -> None:
-        if self._step is None:
+        if call.step is not self._step:
             return
         if call.backward_end is not None:
             self._clock.free(call.backward_end)
@@ -229,7 +235,7 @@ class ModuleClock:
             return self._clock.elapsed_ms(step.start, mark)
 
         forward = [
-            Span(call.module, call.phase, at(call.start), at(call.end))
+            Span(call.module, call.phase, at(call.start), at(call.end), call.callers)
             for call in step.calls
             if call.end is not None
         ]
@@ -238,7 +244,8 @@ class ModuleClock:
             ends = [at(c.backward_end) for c in _that_end(call) if c.backward_end is not None]
             if call.backward_start is not None and ends:
                 start = at(call.backward_start)
-                backward.append(Span(call.module, "backward", start, max(start, *ends)))
+                end = max(start, *ends)
+                backward.append(Span(call.module, "backward", start, end, call.callers))
         return take_apart(at(step.end), forward + backward)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 
-from precscope.timing.reasons import NvmlUnavailable, why
+from precscope.timing.reasons import NOT_SUPPORTED, NvmlUnavailable, why
 
 GPU_SCOPE, MODULE_SCOPE = 0, 1
 GPU_PREFIX: Final = "GPU-"
@@ -45,13 +46,13 @@ class Nvml:
             raise NvmlUnavailable(why(error)) from None
         try:
             return cls(pynvml, _handle(pynvml, uuid))
-        except (pynvml.NVMLError, AttributeError) as error:
-            pynvml.nvmlShutdown()
+        except (pynvml.NVMLError, AttributeError, TypeError) as error:
+            shut_down(pynvml)
             raise NvmlUnavailable(f"device {uuid}: {why(error)}") from None
 
     def close(self) -> None:
         """Undo ``open``; NVML counts its users, torch's own start is not touched."""
-        self.pynvml.nvmlShutdown()
+        shut_down(self.pynvml)
 
     def __enter__(self) -> Nvml:
         return self
@@ -75,8 +76,8 @@ class Nvml:
     @property
     def driver(self) -> str | None:
         """Version of the driver."""
-        found: str | None = self.ask("driver", self.pynvml.nvmlSystemGetDriverVersion)
-        return found
+        found: str | bytes | None = self.ask("driver", self.pynvml.nvmlSystemGetDriverVersion)
+        return found.decode() if isinstance(found, bytes) else found
 
     @property
     def mig(self) -> bool | None:
@@ -84,14 +85,19 @@ class Nvml:
         if self._is_instance():
             return True
         modes = self.ask("mig", lambda: self.pynvml.nvmlDeviceGetMigMode(self.handle))
-        if modes is None:
-            return False if self.reasons["mig"].startswith("not supported") else None
-        return bool(modes[0] == ON)
+        if modes is not None:
+            return bool(modes[0] == ON)
+        if not self.reasons["mig"].startswith(NOT_SUPPORTED):
+            return None
+        # That is an answer: nothing is missing for which a reason is due.
+        del self.reasons["mig"]
+        return False
 
     def _is_instance(self) -> bool:
         pynvml = self.pynvml
         try:
-            return bool(pynvml.nvmlDeviceIsMigDeviceHandle(self.handle).value)
+            found = pynvml.nvmlDeviceIsMigDeviceHandle(self.handle)
+            return bool(getattr(found, "value", found))
         except (pynvml.NVMLError, AttributeError):
             return False
 
@@ -174,12 +180,22 @@ def load_pynvml() -> Any:
     """The module that ``nvidia-ml-py`` installs.
 
     Raises:
-        NvmlUnavailable: it cannot be imported.
+        NvmlUnavailable: it cannot be imported, or is something else of this name.
     """
     try:
-        return importlib.import_module("pynvml")
+        found = importlib.import_module("pynvml")
     except (ImportError, OSError):
         raise NvmlUnavailable("pynvml cannot be imported: pip install nvidia-ml-py") from None
+    if not all(hasattr(found, name) for name in ("NVMLError", "nvmlInit", "nvmlShutdown")):
+        raise NvmlUnavailable("the module pynvml found here is not that of nvidia-ml-py")
+    return found
+
+
+def shut_down(pynvml: Any) -> None:
+    """Undo one ``nvmlInit``; whether it can be undone changes nothing for us."""
+    # Somebody else may have shut it down once too often, or the GPU may be lost.
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlShutdown()
 
 
 def _handle(pynvml: Any, uuid: str | None) -> Any:

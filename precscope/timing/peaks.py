@@ -46,9 +46,10 @@ class Peak:
     fp16_sums_tflops: float | None = None
 
     def tflops(self, arithmetic: str) -> float | None:
-        """The sheet's rate for ``fp16``, ``bf16``, ``tf32`` or ``fp32`` arithmetic."""
+        """The sheet's rate for the ``arithmetic_of`` a recipe."""
         rates = {
             "fp16": self.fp16_tflops,
+            "fp16 sums": self.fp16_sums_tflops or self.fp16_tflops,
             "bf16": self.bf16_tflops,
             "tf32": self.tf32_tflops,
             "fp32": self.fp32_tflops,

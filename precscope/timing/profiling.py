@@ -91,8 +91,10 @@ def module_ranges(model: nn.Module) -> Iterator[None]:
                 found.__enter__()
                 opened.append((module, found))
 
-        handles.append(module.register_forward_pre_hook(Calling(enter)))
-        handles.append(module.register_forward_hook(Calling(leave)))
+        before, behind = module._forward_pre_hooks, module._forward_hooks
+        handles.append(module.register_forward_pre_hook(Calling(before, enter)))
+        # Also after an exception: a checkpoint ends what it repeats with one.
+        handles.append(module.register_forward_hook(Calling(behind, leave), always_call=True))
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+NOT_SUPPORTED: Final = "not supported"
 PERMISSION_PAGE: Final = "https://developer.nvidia.com/ERR_NVGPUCTRPERM"
 
 
@@ -17,7 +18,7 @@ _BY_CLASS: Final = {
     ),
     "NVMLError_DriverNotLoaded": "the NVIDIA driver is not loaded",
     "NVMLError_NoPermission": f"no permission: an administrator can give it, see {PERMISSION_PAGE}",
-    "NVMLError_NotSupported": "not supported by this device",
+    "NVMLError_NotSupported": f"{NOT_SUPPORTED} by this device",
     "NVMLError_FunctionNotFound": "the driver is too old for it",
     "NVMLError_NotFound": "NVML knows no such device",
     "NVMLError_GpuIsLost": "the GPU is lost",
@@ -32,4 +33,6 @@ def why(error: BaseException) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, AttributeError) and "has no attribute" in text:
         return f"nvidia-ml-py is too old: {text.rpartition('attribute ')[2]} is missing"
+    if isinstance(error, TypeError):
+        return f"nvidia-ml-py is too old: {text}"
     return text

@@ -14,13 +14,18 @@ from precscope.timing.reasons import NvmlUnavailable
 
 PERIOD_S: Final = 0.2
 
+ANSWER_S: Final = 10.0
+"""So long the thread may take to end; a driver that hangs must not hang the training."""
+
+NO_ANSWER: Final = f"NVML did not answer for {ANSWER_S:.0f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What NVML said at one moment; None where it did not.
 
     Attributes:
-        time_ns: middle of the readings, on ``perf_counter_ns``.
+        time_ns: when the counters were read, on ``perf_counter_ns``; the others follow at once.
         power_w: at this instant.
         energy_j: counter since the driver was loaded.
         sm_clock_mhz: of the multiprocessors.
@@ -56,7 +61,8 @@ class Readings:
 class Sampler:
     """Reads a device in a daemon thread while the context lasts.
 
-    An error in the thread ends the sampling and becomes a reason; it never reaches the caller.
+    An error in the thread, or a thread that cannot be had, becomes a reason and ends the sampling;
+    it never reaches the caller.
     """
 
     def __init__(self, nvml: Nvml, period_s: float = PERIOD_S) -> None:
@@ -72,7 +78,10 @@ class Sampler:
             self._gpm = Gpm(self._nvml)
         except NvmlUnavailable as missing:
             self.readings.reasons["gpm"] = str(missing)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self.readings.reasons["sampling"] = str(error)
         return self
 
     def __exit__(
@@ -82,7 +91,12 @@ class Sampler:
         traceback: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join(ANSWER_S)
+        if self._thread.is_alive():
+            # What it works on stays: to free it under its hands would crash.
+            self.readings.reasons["sampling"] = NO_ANSWER
+            return
         if self._gpm is not None:
             self.readings.reasons.update(self._gpm.reasons)
             self._gpm.close()

@@ -18,12 +18,14 @@ class Span:
         phase: forward; backward; or the forward again, for a checkpoint, in the backward.
         start_ms: since the step began.
         end_ms: the same.
+        callers: modules under way when it was called, wherever in the model they are named.
     """
 
     module: str
     phase: Phase
     start_ms: float
     end_ms: float
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,9 @@ class StepTimes:
 def take_apart(total_ms: float, spans: Sequence[Span]) -> StepTimes:
     """The times of every module in a step.
 
-    A module's own time is the union of its spans less the spans of the modules named inside it
-    (``a.b`` is inside ``a``, everything inside the model ``""``), so nothing is counted twice even
-    where spans overlap.
+    A module's own time is the union of its spans less the spans of the modules inside it: those
+    that are named so (``a.b`` is inside ``a``, everything inside the model ``""``), and those that
+    it called. Modules beside each other may overlap in the backward; both have that time.
     """
     by_name: dict[str, list[Span]] = {}
     for span in spans:
@@ -84,9 +86,10 @@ def _inner_intervals(by_name: dict[str, list[Span]]) -> dict[str, list[Interval]
     """For each module the merged spans of everything inside it."""
     inner: dict[str, list[Interval]] = {name: [] for name in by_name}
     for name, spans in by_name.items():
-        for outer in _outer(name):
-            if outer in inner:
-                inner[outer] += [(s.start_ms, s.end_ms) for s in spans]
+        for span in spans:
+            for outer in {*_outer(name), *span.callers} - {name}:
+                if outer in inner:
+                    inner[outer].append((span.start_ms, span.end_ms))
     return {name: merged(intervals) for name, intervals in inner.items()}
 
 

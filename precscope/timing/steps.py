@@ -29,6 +29,7 @@ class Plan:
         seconds: of the window, at least.
         rounds: blocks of each recipe, in alternating order.
         limit_s: no pass is begun after so long.
+        rest_s: of it, kept for the passes after the blocks: no further round is begun then.
     """
 
     warm_up_steps: int = 5
@@ -38,6 +39,7 @@ class Plan:
     seconds: float = 4.5
     rounds: int = 2
     limit_s: float = float("inf")
+    rest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,13 @@ UNITS: Final = {
     "memory clock": "MHz",
 }
 
+COVERED: Final = 0.8
+"""Share of a window that the readings must span for the power between them to be that of it."""
+
+NO_READING: Final = "no reading fell into the window of {:.1f} s"
+NO_WHOLE_WINDOW: Final = "no window of the counters lies wholly inside the {:.1f} s that were timed"
+NO_SLOPE: Final = "{} readings of the energy counter inside the window: too few, or it did not move"
+
 SHARED: Final = "{} processes compute on this GPU: its energy and counters are not this run's alone"
 
 
@@ -62,10 +69,12 @@ def gpm_windows(readings: Sequence[Reading], first_ns: int, last_ns: int) -> int
 def mean_power_w(readings: Sequence[Reading]) -> float | None:
     """Energy between the first and the last reading over the time between them.
 
-    None where the energy counter was not read twice or did not move.
+    None where the energy counter was not read twice, did not move, or once went back.
     """
     counted = [(r.time_ns, r.energy_j) for r in readings if r.energy_j is not None]
     if len(counted) < 2:
+        return None
+    if any(after < before for (_, before), (_, after) in pairwise(counted)):
         return None
     (start, low), (end, high) = counted[0], counted[-1]
     return (high - low) / ((end - start) / 1e9) if high > low and end > start else None
@@ -88,21 +97,18 @@ def summary(
     """
     used = inside(readings.taken, first_ns, last_ns)
     window_s = (last_ns - first_ns) / 1e9
-    reasons = dict(readings.reasons)
     is_shared = (readings.processes or 0) > 1
-    if is_shared:
-        reasons["shared"] = SHARED.format(readings.processes)
-    power_w = None if is_shared else mean_power_w(used)
+    is_covered = _span_s(used) >= COVERED * window_s
+    power_w = mean_power_w(used) if is_covered and not is_shared else None
     joules = None
-    if window_s < ENERGY_WINDOW_S:
-        reasons["energy_per_step"] = f"a window of {window_s:.1f} s is below the sensor's 3 s"
-    elif power_w is not None and steps:
+    if window_s >= ENERGY_WINDOW_S and power_w is not None and steps:
         joules = power_w * (step_ms / 1e3 if step_ms else window_s / steps)
     counters = {} if is_shared else gpm_means(readings.taken, first_ns, last_ns)
+    windows = 0 if is_shared else gpm_windows(readings.taken, first_ns, last_ns)
     return {
         "window_s": window_s,
         "readings": len(used),
-        "gpm_windows": 0 if is_shared else gpm_windows(readings.taken, first_ns, last_ns),
+        "gpm_windows": windows,
         "mean_power_w": power_w,
         "energy_per_step_j": joules,
         **_clocks(used),
@@ -110,9 +116,36 @@ def summary(
         "throttle_reasons": _throttles(used),
         **{f"{name}_percent": value for name, value in counters.items()},
         "processes": readings.processes,
-        "reasons": reasons,
+        "reasons": _reasons(readings, used, window_s, windows, power_w),
         "traces": {} if is_shared else traces(used, first_ns),
     }
+
+
+def _span_s(readings: Sequence[Reading]) -> float:
+    return (readings[-1].time_ns - readings[0].time_ns) / 1e9 if readings else 0.0
+
+
+def _reasons(
+    readings: Readings,
+    used: Sequence[Reading],
+    window_s: float,
+    windows: int,
+    power_w: float | None,
+) -> dict[str, str]:
+    """What the sampler could not read, and what its readings are not enough for."""
+    found = dict(readings.reasons)
+    if (readings.processes or 0) > 1:
+        found["shared"] = SHARED.format(readings.processes)
+    elif not windows:
+        found.setdefault("gpm", NO_WHOLE_WINDOW.format(window_s))
+    if not used:
+        found["readings"] = NO_READING.format(window_s)
+    if window_s < ENERGY_WINDOW_S:
+        found["energy_per_step"] = f"a window of {window_s:.1f} s is below the sensor's 3 s"
+    elif power_w is None and not {"shared", "energy"} & set(found):
+        counted = sum(reading.energy_j is not None for reading in used)
+        found["energy_per_step"] = NO_SLOPE.format(counted)
+    return found
 
 
 def _clocks(readings: Sequence[Reading]) -> dict[str, float | None]:

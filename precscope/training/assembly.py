@@ -39,10 +39,13 @@ def make_parts(
         return {name: OptimizerPart(one, None) for name, one in optimizers.items()}
     shares = _shares(convertible_parameters(model, keep), list(optimizers.values()))
     parts = {}
+    frozen: dict[str, nn.Parameter] = {}
     for index, (name, optimizer) in enumerate(optimizers.items()):
         updates = weight_updates(recipe, device_of(model), seed + index)
         masters = MasterWeights(model, optimizer, shares[index], updates)
         parts[name] = OptimizerPart(optimizer, masters)
+        frozen.update(masters.frozen)
+        masters.frozen = frozen
     return parts
 
 

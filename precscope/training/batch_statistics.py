@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -18,6 +21,17 @@ class BatchStatistics:
     def __init__(self, model: nn.Module) -> None:
         self._modules = [m for m in model.modules() if isinstance(m, _NormBase)]
         self._saved: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._regions = 0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Save them before a forward inside, unless this step's are saved already."""
+        self.take()
+        self._regions += 1
+        try:
+            yield
+        finally:
+            self._regions -= 1
 
     def take(self) -> None:
         """Save them, unless this step's are saved already."""
@@ -31,8 +45,10 @@ class BatchStatistics:
                 buffer.copy_(value)
 
     def drop(self) -> None:
-        """Forget the snapshot: the step is over."""
+        """Forget the snapshot: the step is over, and inside ``kept`` the next one begins."""
         self._saved = None
+        if self._regions:
+            self.take()
 
     def _buffers(self) -> list[torch.Tensor]:
         found = (getattr(module, name, None) for module in self._modules for name in _BUFFERS)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from precscope.errors import UsageError
 from precscope.training.gradients import optimizer_parameters
@@ -21,6 +22,33 @@ def device_of(model: nn.Module) -> torch.device:
     if first is None:
         raise UsageError("the model has no parameters: there is nothing to train")
     return first.device
+
+
+def check_parameters(
+    model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], scaler: str
+) -> None:
+    """Refuse parameters that cannot be trained by the recipe.
+
+    What no optimizer holds may have any precision here.
+
+    Raises:
+        UsageError: a parameter has no shape yet; a floating-point one of an optimizer has less than
+            32 bits; a complex one is to be trained with ``torch.amp.GradScaler``.
+    """
+    held = {id(p) for optimizer in optimizers.values() for p in optimizer_parameters(optimizer)}
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise UsageError(f"parameter {name} is not initialised yet: run one forward pass first")
+        if id(parameter) not in held:
+            continue
+        if parameter.is_floating_point() and parameter.dtype.itemsize < torch.float32.itemsize:
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise UsageError(f"parameter {name} is {dtype} already: call model.float() first")
+        if parameter.is_complex() and scaler == "torch":
+            raise UsageError(
+                f"parameter {name} is complex, which torch.amp.GradScaler refuses: take a recipe"
+                ' with scaler "precscope", for example paper'
+            )
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:

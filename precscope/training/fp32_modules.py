@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -71,13 +72,34 @@ def with_submodules(modules: Sequence[nn.Module]) -> set[nn.Module]:
 
 
 def to_float32(value: Any) -> Any:
-    """Float16 and bfloat16 tensors as float32, inside tuples, lists and dicts too."""
+    """Float16 and bfloat16 tensors as float32, inside tuples, lists and dicts too.
+
+    A dict without any is handed on itself, so that a module may fill it; another is copied, as the
+    type that it has.
+    """
     if isinstance(value, torch.Tensor):
         return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     if isinstance(value, dict):
-        return {key: to_float32(item) for key, item in value.items()}
+        return _items_to_float32(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(to_float32(item) for item in value))
     if type(value) in (tuple, list):
         return type(value)(to_float32(item) for item in value)
     return value
+
+
+def _items_to_float32(value: dict[Any, Any]) -> dict[Any, Any]:
+    pairs = [(key, item, to_float32(item)) for key, item in value.items()]
+    changed = [(key, wide) for key, item, wide in pairs if not _is_same(item, wide)]
+    if not changed:
+        return value
+    copied = copy.copy(value)
+    for key, wide in changed:
+        copied[key] = wide
+    return copied
+
+
+def _is_same(item: Any, wide: Any) -> bool:
+    if type(item) in (tuple, list) or hasattr(item, "_fields"):
+        return all(_is_same(a, b) for a, b in zip(item, wide, strict=True))
+    return item is wide

@@ -15,14 +15,17 @@ def optimizer_parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Ten
 
 
 def gradient_values(parameters: Iterable[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs (parameter, dense tensor of its gradient's values), of those that have any."""
+    """Pairs (parameter, dense real tensor of its gradient's values), of those that have any.
+
+    Of complex ones real and imaginary parts, in the memory of the gradient.
+    """
     pairs = []
     for parameter in parameters:
         if parameter.grad is None:
             continue
         values = parameter.grad._values() if parameter.grad.is_sparse else parameter.grad
         if values.numel():
-            pairs.append((parameter, values))
+            pairs.append((parameter, torch.view_as_real(values) if values.is_complex() else values))
     return pairs
 
 

@@ -38,7 +38,7 @@ class MasterWeights:
 
     Parameter objects stay the same ones, so that ties and references survive; only their storage
     becomes float16. Buffers stay as they are. A parameter that the optimizer does not hold gets
-    no master.
+    no master until it does, see ``adopt``.
 
     Args:
         model: float32 model.
@@ -47,6 +47,11 @@ class MasterWeights:
         weights: what becomes float16, by qualified name; by default every float32 parameter
             outside normalisation layers.
         updates: what is kept of a master between steps; the masters themselves by default.
+
+    Attributes:
+        pairs: weights and their masters.
+        frozen: the float16 weights without a master, by name. Shared by the optimizers of a model,
+            each of which may be given one of them later.
 
     Raises:
         UsageError: a parameter of the model is float16 already.
@@ -62,9 +67,9 @@ class MasterWeights:
         self._model = model
         self._optimizer = optimizer
         self._updates = updates or KeptMaster()
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        held = self._held()
         self.pairs: list[MasterPair] = []
-        self._frozen: list[nn.Parameter] = []
+        self.frozen: dict[str, nn.Parameter] = {}
         wanted = convertible_parameters(model) if weights is None else weights
         for name, weight in wanted.items():
             single = weight.data
@@ -73,11 +78,25 @@ class MasterWeights:
             if id(weight) in held:
                 self.pairs.append(MasterPair(name, weight, nn.Parameter(single)))
             else:
-                self._frozen.append(weight)
-        self._swap({id(pair.weight): pair.master for pair in self.pairs})
+                self.frozen[name] = weight
         self._flatten_recurrent()
-        with torch.no_grad():
-            self._updates.start(self._weights, self._masters)
+        self._take_over(self.pairs)
+
+    def adopt(self) -> dict[int, str]:
+        """Make a master for each of ``frozen`` that the optimizer holds by now.
+
+        Such a master begins with the values of the weight, which FP16 has rounded.
+
+        Returns:
+            their names, by ``id`` of the master.
+        """
+        held = self._held() if self.frozen else set()
+        names = [name for name, weight in self.frozen.items() if id(weight) in held]
+        weights = [(name, self.frozen.pop(name)) for name in names]
+        new = [MasterPair(name, w, nn.Parameter(w.detach().float())) for name, w in weights]
+        self.pairs += new
+        self._take_over(new)
+        return {id(pair.master): pair.name for pair in new}
 
     def take_gradients(self) -> None:
         """Add to each master's gradient that of its weight, in float32, still scaled."""
@@ -126,12 +145,13 @@ class MasterWeights:
         self.clear_gradients()
         for pair in self.pairs:
             pair.weight.data = pair.master.data
-        for weight in self._frozen:
+        for weight in self.frozen.values():
             weight.grad = None
             weight.data = weight.data.float()
         self._swap({id(pair.master): pair.weight for pair in self.pairs})
         self._flatten_recurrent()
-        self.pairs, self._frozen = [], []
+        self.pairs = []
+        self.frozen.clear()
 
     @property
     def _weights(self) -> list[torch.Tensor]:
@@ -140,6 +160,15 @@ class MasterWeights:
     @property
     def _masters(self) -> list[torch.Tensor]:
         return [pair.master for pair in self.pairs]
+
+    def _held(self) -> set[int]:
+        return {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+
+    @torch.no_grad()
+    def _take_over(self, pairs: list[MasterPair]) -> None:
+        if pairs:
+            self._swap({id(pair.weight): pair.master for pair in pairs})
+            self._updates.start([pair.weight for pair in pairs], [pair.master for pair in pairs])
 
     def _swap(self, replacements: dict[int, nn.Parameter]) -> None:
         for group in self._optimizer.param_groups:

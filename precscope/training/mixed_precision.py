@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from precscope.training.assembly import make_parts, make_scaling, parameter_name
 from precscope.training.batch_statistics import BatchStatistics
 from precscope.training.checks import (
     check_optimizers,
+    check_parameters,
     check_scalar,
     device_of,
     is_distributed,
@@ -58,7 +59,8 @@ class MixedPrecision:
     or when ``end_step`` says so.
 
     With float16 weights the model's parameters hold float16 values and float16, scaled gradients
-    until ``close``; the optimizer holds the float32 masters instead of them.
+    until ``close``; the optimizer holds the float32 masters instead of them. What ``add_param_group``
+    gives to an optimizer later on gets its master at the next use of the trainer.
 
     Args:
         model: a float32 model, on its device.
@@ -75,9 +77,10 @@ class MixedPrecision:
         watcher: told before and after each backward, None for nobody.
 
     Raises:
-        UsageError: an unknown recipe, a model without parameters or with float16 ones, a name in
-            ``fp32_modules`` that the model does not have, an optimizer that evaluates the loss
-            itself (L-BFGS), a parameter in two optimizers.
+        UsageError: an unknown recipe; a model without parameters, or with some in half precision or
+            not initialised yet; a name in ``fp32_modules`` that the model does not have; an
+            optimizer that evaluates the loss itself (L-BFGS); a parameter in two optimizers; complex
+            parameters and ``torch.amp.GradScaler``.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class MixedPrecision:
         self.watcher: BackwardWatcher | None = None
         optimizers = named_optimizers(optimizer)
         check_optimizers(optimizers)
+        check_parameters(model, optimizers, self.recipe.scaler)
         with products_of(self.recipe, self._device_type):
             pass  # a recipe that this device cannot follow is refused here, not in the first step
         kept = select_modules(model, self.recipe.fp32_modules)
@@ -103,8 +107,8 @@ class MixedPrecision:
         hooked = kept if self.recipe.compute_dtype != "float32" else []
         self._fp32_modules = Fp32Modules(hooked, self._device_type)
         self._statistics = BatchStatistics(model)
-        names = parameter_names(model, self._parts.all)
-        self._scaling = make_scaling(self.recipe, names, run_length, self._device_type)
+        self._names = parameter_names(model, self._parts.all)
+        self._scaling = make_scaling(self.recipe, self._names, run_length, self._device_type)
         self._cycle = UpdateCycle(self._parts, self._scaling, self._statistics)
 
     @property
@@ -133,6 +137,7 @@ class MixedPrecision:
         Raises:
             UsageError: an unknown optimizer.
         """
+        self._adopt()
         return [p for part in self._parts.chosen(optimizer) for p in part.parameters()]
 
     def weight_bytes(self) -> int:
@@ -143,23 +148,19 @@ class MixedPrecision:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Context for forward and loss, in training and in evaluation."""
-        if torch.is_grad_enabled() and self.recipe.loss_scaling.kind != "none":
-            self._statistics.take()
-        with forward_in(self.recipe, self._device_type):
+        moves = torch.is_grad_enabled() and self.recipe.loss_scaling.kind != "none"
+        kept = self._statistics.kept() if moves else nullcontext()
+        with kept, forward_in(self.recipe, self._device_type):
             yield
 
     def step(self, loss: torch.Tensor, optimizer: str | None = None) -> bool:
         """Backward, unscale, check, and update the weights or skip.
 
-        Gradients of earlier ``backward`` calls since the last update are added to; any other
-        gradients are cleared first.
+        Gradients of earlier ``backward`` calls since the last update are added to.
 
         Returns:
             Whether the weights were updated.
         """
-        for part in self._parts.chosen(optimizer):
-            if not part.backwards:
-                part.clear()
         self.backward(loss, optimizer)
         return self.update(optimizer)
 
@@ -168,9 +169,10 @@ class MixedPrecision:
     ) -> None:
         """Scale the loss and add its gradients to those of earlier calls.
 
-        Gradients of micro-batches are summed in float32, in the masters' gradients. Where the
-        recipe accumulates in FP16, and in a distributed run, they are summed in float16, in
-        those of the weights.
+        Any other gradients, as a ``backward`` that raised leaves them, are cleared by the first
+        call after an update. Gradients of micro-batches are summed in float32, in the masters'
+        gradients. Where the recipe accumulates in FP16, and in a distributed run, they are summed
+        in float16, in those of the weights.
 
         Args:
             loss: a scalar.
@@ -179,12 +181,18 @@ class MixedPrecision:
 
         Raises:
             UsageError: the loss has more than one element; an unknown optimizer, or one with
-                nothing to train.
+                nothing to train; gradients are unscaled already.
         """
         check_scalar(loss)
+        self._adopt()
         parts = self._parts.chosen(optimizer)
+        for part in parts:
+            part.check_scaled()
         if any(part.has_stepped for part in parts):
             self.end_step()
+        for part in parts:
+            if not part.backwards:
+                part.clear()
         if self._sums_in_float32():
             for part in parts:
                 part.make_room()
@@ -206,6 +214,7 @@ class MixedPrecision:
         Raises:
             UsageError: it was called already since the last ``update``; an unknown optimizer.
         """
+        self._adopt()
         self._cycle.unscale(optimizer)
 
     def update(self, optimizer: str | None = None) -> bool:
@@ -218,6 +227,7 @@ class MixedPrecision:
             UsageError: the float16 gradients of the model were changed after ``unscale``: the
                 optimizer does not read them.
         """
+        self._adopt()
         return self._cycle.update(optimizer)
 
     def end_step(self) -> None:
@@ -276,11 +286,17 @@ class MixedPrecision:
     ) -> None:
         self.close()
 
+    def _adopt(self) -> None:
+        # The optimizers may have been given further parameters by add_param_group.
+        for part in self._parts.all:
+            self._names.update(part.adopt())
+
     def _sums_in_float32(self) -> bool:
         # DDP reduces what it finds on the weights when the last micro-batch is done: all of it
         # has to be there.
         return self.recipe.accumulation == "fp32" and not is_distributed()
 
     def _identity(self) -> dict[str, Any]:
+        self._adopt()
         names = parameter_names(self._model, self._parts.all)
         return identity(self.recipe, self._parts.by_name, names)

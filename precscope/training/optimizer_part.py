@@ -10,6 +10,9 @@ from precscope.errors import UsageError
 from precscope.training.gradients import optimizer_parameters
 from precscope.training.master_weights import MasterWeights
 
+_Gradients = list[tuple[torch.Tensor | None, int]]
+"""Of each weight the gradient, and how often that has been changed in place."""
+
 
 class OptimizerPart:
     """An optimizer, the masters of its weights, and where it is between two updates.
@@ -30,12 +33,12 @@ class OptimizerPart:
         self.masters = masters
         self.backwards = 0
         self.has_stepped = False
-        self._unscaled_versions: dict[str, int] | None = None
+        self._unscaled_gradients: _Gradients | None = None
 
     @property
     def is_unscaled(self) -> bool:
         """Whether its gradients are the true ones already."""
-        return self._unscaled_versions is not None
+        return self._unscaled_gradients is not None
 
     @property
     def is_under_way(self) -> bool:
@@ -53,6 +56,10 @@ class OptimizerPart:
         read = (weights.get(id(p), p) for p in self.parameters())
         return [weight for weight in read if weight.requires_grad]
 
+    def adopt(self) -> dict[int, str]:
+        """Masters for weights that the optimizer was given since; see ``MasterWeights.adopt``."""
+        return self.masters.adopt() if self.masters else {}
+
     def make_room(self) -> None:
         """Add the gradients so far to the masters', in float32, before the next backward."""
         if self.backwards and self.masters:
@@ -64,9 +71,18 @@ class OptimizerPart:
         if self.masters:
             self.masters.take_gradients()
 
+    def check_scaled(self) -> None:
+        """Refuse a backward whose scaled gradients would be added to true ones.
+
+        Raises:
+            UsageError: the gradients were unscaled and not used yet.
+        """
+        if self.is_unscaled:
+            raise UsageError("backward() after unscale(): update() has to come first")
+
     def mark_unscaled(self) -> None:
         """Note that the gradients are the true ones now."""
-        self._unscaled_versions = self._weight_gradient_versions()
+        self._unscaled_gradients = self._weight_gradients()
 
     def check_untouched(self) -> None:
         """Refuse gradients that were changed where the optimizer does not read them.
@@ -74,7 +90,8 @@ class OptimizerPart:
         Raises:
             UsageError: a float16 gradient was changed after ``mark_unscaled``.
         """
-        if self._unscaled_versions != self._weight_gradient_versions():
+        before, now = self._unscaled_gradients or [], self._weight_gradients()
+        if not all(a is b and v == w for (a, v), (b, w) in zip(before, now, strict=True)):
             raise UsageError(
                 "a float16 gradient was changed after unscale(), to no effect: "
                 "clip trainer.parameters() in place of model.parameters()"
@@ -91,7 +108,7 @@ class OptimizerPart:
         if self.masters:
             self.masters.clear_gradients()
         self.backwards = 0
-        self._unscaled_versions = None
+        self._unscaled_gradients = None
 
     def restore(self) -> None:
         """Give the model its float32 weights back."""
@@ -107,7 +124,6 @@ class OptimizerPart:
         """State of the masters; {} if there are none."""
         return self.masters.state_dict() if self.masters else {}
 
-    def _weight_gradient_versions(self) -> dict[str, int]:
-        pairs = self.masters.pairs if self.masters else []
-        grads = ((pair.name, pair.weight.grad) for pair in pairs)
-        return {name: grad._version for name, grad in grads if grad is not None}
+    def _weight_gradients(self) -> _Gradients:
+        grads = [pair.weight.grad for pair in (self.masters.pairs if self.masters else [])]
+        return [(grad, 0 if grad is None else grad._version) for grad in grads]

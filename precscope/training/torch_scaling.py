@@ -33,6 +33,7 @@ class TorchScaling:
         self._names = names
         self._step = 0
         self._has_begun = False
+        self._checked: set[int] = set()
         self.overflowed: str | None = None
         self.changes: list[ScaleChange] = []
         self._scaler = torch.amp.GradScaler(
@@ -54,10 +55,16 @@ class TorchScaling:
         """Divide the gradients by the scale, in place."""
         if not self._has_begun:
             self._has_begun, self.overflowed = True, None
-        self._scaler.unscale_(optimizer)
+        # GradScaler refuses an optimizer without any gradient.
+        if any(parameter.grad is not None for parameter in optimizer_parameters(optimizer)):
+            self._scaler.unscale_(optimizer)
+            self._checked.add(id(optimizer))
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
         """Update the weights unless a gradient is not finite."""
+        if id(optimizer) not in self._checked:
+            optimizer.step()
+            return True
         self._scaler.step(optimizer)
         # A scale that was halved to zero unscales 0 by infinity, which is found as well.
         found = self._scaler._found_inf_per_device(optimizer).values()
@@ -68,13 +75,14 @@ class TorchScaling:
 
     def end_step(self) -> None:
         """Adjust the scale."""
-        before = self._scaler.get_scale()
-        self._scaler.update()
-        after = self._scaler.get_scale()
-        if after != before and after > 0:
-            self._log(before, after)
+        if self._checked:
+            before = self._scaler.get_scale()
+            self._scaler.update()
+            after = self._scaler.get_scale()
+            if after != before and after > 0:
+                self._log(before, after)
         self._step += 1
-        self._has_begun = False
+        self._has_begun, self._checked = False, set()
 
     def state_dict(self) -> dict[str, Any]:
         """State of the GradScaler, and the log."""

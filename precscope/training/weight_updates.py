@@ -26,7 +26,7 @@ class WeightUpdates(Protocol):
     """Rounds float32 masters into float16 weights, and brings the masters back."""
 
     def start(self, weights: Tensors, masters: Tensors) -> None:
-        """The weights were rounded from the masters for the first time."""
+        """These weights, behind any before, were rounded from the masters for the first time."""
 
     def publish(self, weights: Tensors, masters: Tensors) -> None:
         """After an update of the masters: set the weights, and the masters of the next step."""
@@ -131,7 +131,7 @@ class KahanUpdates:
     def start(self, weights: Tensors, masters: Tensors) -> None:
         """Begin with the rounded weights, c = 0."""
         copy_all(weights, into=masters)
-        self._compensations = [torch.zeros_like(weight) for weight in weights]
+        self._compensations += [torch.zeros_like(weight) for weight in weights]
 
     def publish(self, weights: Tensors, masters: Tensors) -> None:
         """Round the masters, and keep what was lost, itself rounded."""

@@ -13,11 +13,13 @@ import torch
 def map_tensors(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The batch with ``change`` applied to every tensor in it.
 
-    Looks into tuples (named ones too), lists, mappings and dataclasses, to any depth; mappings
-    come back as dicts. Everything else is passed on as it is.
+    Looks into tuples (named ones too), lists, mappings and dataclasses, to any depth; a dict comes
+    back as the type that it has, any other mapping as a dict. Everything else is passed on as it is.
     """
     if isinstance(batch, torch.Tensor):
         return change(batch)
+    if isinstance(batch, dict):
+        return _map_items(batch, change)
     if isinstance(batch, Mapping):
         return {key: map_tensors(value, change) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
@@ -31,7 +33,9 @@ def map_tensors(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
 
 def move(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor on ``device``; an object with its own ``to`` moves itself."""
-    if not isinstance(batch, torch.Tensor) and callable(getattr(batch, "to", None)):
+    # A dict with attributes may answer a missing one with a KeyError: look at its type.
+    holder = type(batch) if isinstance(batch, dict) else batch
+    if not isinstance(batch, torch.Tensor) and callable(getattr(holder, "to", None)):
         return batch.to(device)
     return map_tensors(batch, lambda tensor: tensor.to(device))
 
@@ -46,6 +50,13 @@ def tensors_in(batch: Any) -> list[torch.Tensor]:
 
     map_tensors(batch, collect)
     return found
+
+
+def _map_items(batch: dict[Any, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    changed = copy.copy(batch)
+    for key, value in batch.items():
+        changed[key] = map_tensors(value, change)
+    return changed
 
 
 def _map_fields(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

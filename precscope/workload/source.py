@@ -7,13 +7,13 @@ import importlib.util
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from precscope.errors import WorkloadError
 from precscope.workload.blame import calling
+from precscope.workload.names import defined
 
 REQUIRED = {"model": "model()", "batches": "batches()", "loss": "loss(model, batch)"}
 """The names that make a file a model file, and how each is called."""
@@ -27,7 +27,8 @@ _serial = itertools.count()
 def is_model_file(path: Path) -> bool:
     """Whether the file defines ``model``, ``batches`` and ``loss`` or ``step``. Runs nothing.
 
-    A function, a class, a ``from`` import and ``loss = other_function`` define a name;
+    A function, a class, a ``from`` import (``from x import *`` is followed into the user's own
+    files) and ``loss = other_function`` define a name;
     ``model = Net()`` does not, since training scripts are full of such variables.
 
     Raises:
@@ -38,10 +39,10 @@ def is_model_file(path: Path) -> bool:
 
 def missing_names(path: Path) -> list[str]:
     """Those of the three names that the file lacks, in the order of the contract."""
-    defined = set(_defined(_parse(path).body))
-    if STEP in defined:
-        defined.add("loss")
-    return [name for name in REQUIRED if name not in defined]
+    found = defined(_parse(path), path)
+    if STEP in found:
+        found.add("loss")
+    return [name for name in REQUIRED if name not in found]
 
 
 def execute(path: Path) -> ModuleType:
@@ -99,19 +100,3 @@ def _read(path: Path) -> bytes:
         raise WorkloadError(f"no such file: {path}") from error
     except OSError as error:
         raise WorkloadError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _defined(body: Sequence[ast.stmt]) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.ImportFrom):
-            yield from (alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Assign) and _names_a_callable(node.value):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-        elif isinstance(node, ast.If | ast.Try):
-            yield from _defined([*node.body, *node.orelse])
-
-
-def _names_a_callable(value: ast.expr) -> bool:
-    return isinstance(value, ast.Name | ast.Attribute | ast.Lambda)

@@ -47,6 +47,17 @@ def test_each_scale_has_its_error_and_its_loss() -> None:
     assert "one seed" in found.reason
 
 
+def test_a_gradient_that_is_rounding_error_is_judged_only_where_it_overflows() -> None:
+    probe = document()["probe"]
+    for k, row in probe["errors"].items():
+        row["norm.bias"] = None if k == "12" else 400.0
+    found = dose_response(document(probe=probe, noise=["norm.bias"]))
+    assert found is not None
+    assert [dose.gradient_error for dose in found.doses] == [1.5, 0.3, 0.02, 0.02, None, None]
+    assert found.doses[2].worst_parameter == "fc.weight"
+    assert (found.doses[4].worst_parameter, found.doses[4].overflows) == ("norm.bias", True)
+
+
 def test_a_gap_in_the_middle_is_not_papered_over() -> None:
     runs = document()["runs"] | {"8": run("static 2^8", None)}
     found = dose_response(document(runs=runs))

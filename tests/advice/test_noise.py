@@ -108,7 +108,7 @@ def probed(**documents: Any) -> Recording:
 def test_the_error_of_noise_decides_nothing_in_a_real_backward() -> None:
     # Its error at 2^0 is 11 times its threshold; that of the weight is harmless.
     advice = advise(probed()).loss_scale
-    assert (advice.verdict, advice.minimum_log2, advice.minimum_site) == ("not_needed", 0, None)
+    assert (advice.verdict, advice.minimum_log2, advice.minimum_site) == ("not_needed", -15, None)
     arbitration = Evidence(probed()).arbitration()
     assert arbitration is not None
     assert {point.parameter for point in arbitration.points} == {"conv.weight"}

@@ -9,6 +9,7 @@ import pytest
 
 from precscope import build_result
 from precscope.analysis import SweepOptions, scale_sweep
+from precscope.analysis.sweep import ScaleProbe
 from precscope.errors import UsageError
 from precscope.recording import Recording
 from precscope.training import train
@@ -56,6 +57,50 @@ def test_error_and_loss_rise_where_gradients_are_flushed_and_where_they_overflow
     low, high = sweep["working_log2"]
     assert low <= 0
     assert high >= 8
+
+
+def test_gradients_that_are_rounding_error_are_judged_no_more_than_by_an_analysis(
+    swept: Any,
+) -> None:
+    # The true gradient of a bias before a BatchNorm is zero.
+    result, _, folder = swept
+    document = Recording.open(folder / "r.precscope").document("scale_sweep")
+    assert document["noise"] == ["0.bias"]
+    # Measured it is all the same: its errors are stored.
+    assert document["probe"]["errors"]["0"]["0.bias"] > 10
+    for dose in result["scale_sweep"]["doses"]:
+        assert dose["worst_parameter"] != "0.bias"
+        if not dose["overflows"]:
+            assert dose["gradient_error"] <= 1.0
+
+
+def test_the_error_of_all_parameters_leaves_rounding_error_out_unless_it_overflows(
+    tmp_path: Path,
+) -> None:
+    with ScaleProbe(small_workload(tmp_path), (-16, 0, 24), 4) as probe:
+        train(probe, "fp32", 4, 0, on_step=probe.on_step)
+    assert probe.noise() == {"0.bias"}
+    errors, rows = probe.errors(), probe.document()["errors"]
+    assert errors["24"] is None
+    for k in ("-16", "0"):
+        # A vector's relative error is at most the largest of its parts'.
+        judged = [error for name, error in rows[k].items() if name != "0.bias"]
+        assert errors[k] is not None
+        assert errors[k] <= max(judged)
+    assert max(rows["-16"].values()) > 100
+
+
+def test_the_observers_of_a_run_that_fails_are_taken_away(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with probe:
+            raise KeyboardInterrupt
+
+    probe = ScaleProbe(small_workload(tmp_path), (0,), 4)
+    model = probe.session(0, "cpu").model
+    assert any(module._forward_hooks for module in model.modules())
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_probing_leaves_the_fp32_run_bit_identical(swept: Any) -> None:

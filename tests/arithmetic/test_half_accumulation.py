@@ -166,6 +166,15 @@ PRODUCTS: dict[str, tuple[Function, list[tuple[int, ...]]]] = {
         lambda x, w, b: F.conv_transpose2d(x, w, b, 2, padding=1, output_padding=1, groups=2),
         [(2, 4, 3, 4), (4, 3, 3, 3), (6,)],
     ),
+    # Allowed with a larger dilation: the output has room for more inputs than there are.
+    "padded_by_a_stride": (
+        lambda x, w: F.conv_transpose1d(x, w, padding=1, output_padding=1, dilation=2),
+        [(2, 2, 6), (2, 3, 2)],
+    ),
+    "padded_by_more": (
+        lambda x, w: F.conv_transpose2d(x, w, output_padding=(2, 1), dilation=3, groups=2),
+        [(2, 4, 3, 4), (4, 2, 1, 2)],
+    ),
 }
 
 

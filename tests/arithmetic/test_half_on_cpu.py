@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -173,6 +174,37 @@ def test_layer_norm_gradients_of_a_float32_weight_stay_float32_and_lose_nothing(
     assert bias.grad.tolist() == [8191.0, 8191.0]
 
 
+@pytest.mark.parametrize("block", [None, 16])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x, w, b: F.layer_norm(x, (4,), w, b),
+        lambda x, w, b: F.layer_norm(x, (4,), w) + b,
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+    ],
+)
+def test_a_norm_of_float32_values_takes_float16_weights_as_autocast_on_cuda_does(
+    norm: Function, block: int | None
+) -> None:
+    torch.manual_seed(0)
+    x, upstream = torch.randn(8, 4), torch.randn(8, 4)
+    weight, bias = torch.rand(4).half(), torch.rand(4).half()
+
+    def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [x.clone(), weight.to(dtype), bias.to(dtype)]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        out = norm(*leaves)
+        return [out, *torch.autograd.grad(out, leaves, upstream)]
+
+    with half_on_cpu(block), torch.autocast("cpu", dtype=torch.float16):
+        found = gradients(torch.float16)
+    expected = gradients(torch.float32)
+    assert [t.dtype for t in found] == [torch.float32] * 2 + [torch.float16] * 2
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b.to(a.dtype))
+
+
 def test_log_sum_exp_of_attention_stays_float32() -> None:
     q = randn(1, 1, 4, 8)
     with half_on_cpu():
@@ -300,6 +332,39 @@ def test_an_exception_leaves_no_mode_behind() -> None:
     assert _get_current_dispatch_mode_stack() == []
     with half_on_cpu():
         assert len(_get_current_dispatch_mode_stack()) == 1
+
+
+def switches() -> tuple[bool, bool]:
+    sums = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    return sums, torch._C._get_mkldnn_enabled()
+
+
+def test_threads_that_overlap_leave_the_process_s_switches_as_they_were() -> None:
+    before = switches()
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+    seen: list[tuple[bool, bool]] = []
+
+    def first() -> None:
+        with half_on_cpu(16):
+            first_is_in.set()
+            second_is_in.wait(10)
+        first_is_out.set()
+
+    def second() -> None:
+        first_is_in.wait(10)
+        with half_on_cpu(16):
+            second_is_in.set()
+            first_is_out.wait(10)
+            seen.append(switches())
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # The second still needs them when the first has gone.
+    assert seen == [(True, False)]
+    assert switches() == before
 
 
 def test_the_operators_that_training_spends_its_time_in_are_covered() -> None:

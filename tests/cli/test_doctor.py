@@ -56,6 +56,12 @@ def test_an_nvml_error_is_a_finding(call: str) -> None:
     assert library.inits == 0
 
 
+def test_a_library_that_somebody_else_shut_down_is_no_error() -> None:
+    failing = {"nvmlShutdown": pynvml.NVML_ERROR_UNINITIALIZED}
+    with installed(Library(failing=failing)):
+        assert {check.state for check in gpu_checks.nvml([UUID])} == {"ok"}
+
+
 def test_a_gpu_that_nvml_does_not_know_is_a_finding() -> None:
     *_, gpu = with_nvml(Library(failing={"nvmlDeviceGetHandleByUUID": NOT_FOUND}))
     assert gpu.state == "missing"

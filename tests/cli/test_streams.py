@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from precscope_cli.paper import printed
 from precscope_cli.progress import Display, Lines, Live, display_for
-from precscope_cli.streams import look_of, one_line, put
+from precscope_cli.streams import Look, look_of, one_line, put
 
 
 class Terminal(io.StringIO):
@@ -38,6 +39,27 @@ def test_a_pipe_gets_plain_text_of_80_columns() -> None:
 def test_a_pipe_can_be_given_another_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "132")
     assert look_of(io.StringIO()).width == 132
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("²", 80), ("9" * 5000, 80), ("19", 80), ("-5", 80)]
+)
+def test_a_width_that_means_nothing_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert look_of(io.StringIO()).width == width
+    assert printed(Look(), lambda console: console.print("text")) == "text\n"
+
+
+def test_no_line_is_filled_to_a_width_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "99999999")
+    assert look_of(io.StringIO()).width == 1000
+
+
+def test_an_empty_wish_for_no_colour_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "")
+    assert look_of(Terminal()).color_system == "256"
 
 
 def test_a_terminal_gets_colours_unless_they_are_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,15 @@ def test_once_without_a_recording_is_an_error_of_one_line(
     assert str(run) in told.stderr
 
 
+@pytest.mark.parametrize("interval", ["nan", "inf", "0", "-1"])
+def test_an_interval_that_cannot_be_waited_for_is_refused(
+    run: Path, invoke: Invoke, interval: str
+) -> None:
+    told = invoke("watch", str(run), "--interval", interval)
+    assert (told.exit_code, told.stderr.count("\n")) == (2, 1)
+    assert "--interval" in told.stderr
+
+
 def test_the_reader_tells_every_state_of_a_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = LiveReader(run)
     assert reader.look().state == "waiting"

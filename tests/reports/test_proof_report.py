@@ -100,7 +100,7 @@ def test_the_proof_fits_the_terminal(width: int) -> None:
 def test_errors_and_drift_are_told_with_what_is_tolerated() -> None:
     text = " ".join(printed(proved()).split())
     assert "at its scale 2^4: 1.00 % of 1.60 % tolerated after step 20" in text
-    assert "Needed loss scale" in text
+    assert "Smallest loss scale that is enough" in text
 
 
 def test_a_broken_promise_is_on_top_in_both_reports() -> None:

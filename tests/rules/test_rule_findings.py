@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from precscope.advice.findings import SEVERITIES as ADVICE_SEVERITIES
 from precscope.rules.findings import FINDINGS, SEVERITIES
 from tests.rules.sample_run import is_hit, judged, sample
@@ -78,3 +80,24 @@ def test_a_finding_of_several_origins_is_judged_if_one_is_there() -> None:
     result["runs"] = []
     assert not judged("finding overflow, promise_broken", result).problem
     assert judged("finding promise_broken", result).problem == "nothing was trained"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "breaches", "problem"),
+    [
+        ([0], [], ""),
+        ([], [], "it was not put to the test, no seed on which both runs finished"),
+        ([], [{"kind": "diverged", "what": "diverged at step 7"}], ""),
+    ],
+    ids=["kept", "FP32 diverged on every seed", "only the advised run diverged"],
+)
+def test_a_promise_that_could_not_be_tested_is_not_kept(
+    seeds: list[int], breaches: list[dict[str, str]], problem: str
+) -> None:
+    result = sample()
+    result["parity"].update(
+        breaches=breaches, loss={"seeds": seeds}, reason="no seed on which both runs finished"
+    )
+    found = judged("promise broken", result)
+    assert found.problem == problem
+    assert bool(found.hits) == bool(breaches)

@@ -14,7 +14,7 @@ from precscope.recipe import LossScaling, Recipe
 from precscope.recording import Recording
 from precscope.script.discovery import Discovery, Root
 from precscope.script.job import EventReader
-from precscope.script.stop import MAX_RAISED, Stopped, StopRule
+from precscope.script.stop import MAX_RAISED, StopRule
 from tests.script.watched import net, watching
 
 FP16 = Recipe(
@@ -42,7 +42,7 @@ def train(model: nn.Module, steps: int, parts: int = 1) -> list[float]:
 def test_an_observed_loop_is_bit_identical_and_nothing_is_left(tmp_path: Path) -> None:
     plain, watched = net(), net()
     expected = train(plain, 5)
-    with watching(tmp_path), pytest.raises(Stopped):
+    with watching(tmp_path), pytest.raises(SystemExit):
         train(watched, 5)
     assert len(Recording.open(tmp_path / "run.precscope").steps) == 3
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in watched.modules())
@@ -76,7 +76,7 @@ def test_modules_of_the_recipe_stay_in_float32(tmp_path: Path) -> None:
     for name in ("0", "2"):
         module = model.get_submodule(name)
         module.register_forward_hook(lambda m, i, o, name=name: dtypes.update({name: o.dtype}))
-    with watching(tmp_path, FP16.keeping_fp32("2"), steps=2), pytest.raises(Stopped):
+    with watching(tmp_path, FP16.keeping_fp32("2"), steps=2), pytest.raises(SystemExit):
         train(model, 3)
     assert dtypes == {"0": torch.float16, "2": torch.float32}
     assert [e["loss"] for e in EventReader(tmp_path / "events") if e["event"] == "step"]
@@ -100,7 +100,7 @@ def test_a_stop_is_raised_a_few_times_and_then_left_alone() -> None:
     assert done == [False, True]
     assert rule.is_beyond(optimizer)
     for _ in range(MAX_RAISED):
-        with pytest.raises(Stopped):
+        with pytest.raises(SystemExit):
             rule.stop()
     rule.stop()
 

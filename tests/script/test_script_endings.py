@@ -55,11 +55,21 @@ LOST = """
                 p -= 0.1 * g
 """
 
+NO_MODULE = """
+    import torch
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for i in range(3):
+        weight.square().sum().backward()
+        optimizer.step()
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (LOST, "took no step of a torch optimizer"),
+        (NO_MODULE, "took no step of a torch optimizer on a model that it called"),
         ("import torch\n", "took no step of a torch optimizer"),
         ("import torch\nfor i in range(3)\n    pass\n", "train.py:2: syntax error"),
     ],
@@ -110,3 +120,20 @@ def test_a_model_that_cannot_be_watched_trains_on(folder: Any) -> None:
     (broken,) = ended.of("broken")
     assert broken == {"event": "broken", "where": "Model", "message": "ValueError: no names"}
     assert [event["kind"] for event in ended.of("model")] == ["Linear"]  # what is inside, then
+
+
+def test_a_thread_that_calls_the_model_ends_without_a_word(folder: Any) -> None:
+    thread = "threading.Thread(target=model, args=(torch.ones(2, 4),))"
+    text = f"{TRAINING}            import threading\n        if i >= 2:\n"
+    folder.write("train.py", f"{text}            t = {thread}; t.start(); t.join()\n")
+    ended, _ = folder.run(Script("train.py"), steps=3)
+    assert (ended.exit_code, ended.complaints) == (0, "")
+
+
+def test_an_optimizer_that_gc_freeze_hides_is_found_once_it_steps(folder: Any) -> None:
+    frozen = TRAINING.replace("    for i", "    import gc; gc.freeze()\n    for i")
+    folder.write("train.py", f"{frozen}            pass\n")
+    ended, _ = folder.run(Script("train.py"), steps=9)
+    assert (ended.exit_code, ended.complaints) == (0, "")
+    assert [event["kind"] for event in ended.of("model")] == ["Linear"]
+    assert len(folder.recording.steps) == 8

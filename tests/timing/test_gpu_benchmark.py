@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from precscope.recording import RecordingWriter
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -83,6 +85,74 @@ def test_what_a_section_found_before_it_failed_is_kept(
     told = json.loads(path.read_text())
     assert told["partial"] == {"rows": [1]}
     assert "illegal memory access" in told["error"]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def test_one_measurement_that_fails_costs_itself_only(module: Callable[[str], Any]) -> None:
+    setting = module("gpu_setting").Setting(torch.device("cpu"), seconds=60.0)
+    kernel = module("gpu_kernel")
+    patched = pytest.MonkeyPatch()
+    with patched.context() as patch:
+        patch.setattr(kernel, "_cases", lambda _: iter([("broken", lambda: 1 / 0), ONES]))
+        patch.setattr(kernel, "_many", lambda _: {"equal": True})
+        found = kernel.counts(setting)
+    broken, ones = found["cases"]
+    assert broken == {
+        "case": "broken", "equal": False, "error": "ZeroDivisionError: division by zero",
+    }  # fmt: skip
+    assert (ones["case"], ones["equal"]) == ("ones", True)
+    assert found["all_equal"] is False
+
+
+ONES = ("ones", lambda: torch.ones(5))
+
+
+@pytest.mark.parametrize("times_out", [False, True])
+def test_an_analysis_without_a_page_keeps_its_figures(
+    times_out: bool, module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a machine without plotly: the Recording is there, the page cannot be made."""
+    analysis = module("gpu_analysis")
+    kept: list[dict[str, Any]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        folder = Path(command[command.index("--output") + 1])
+        with RecordingWriter(folder / "run.precscope", {"title": "t"}) as writer:
+            writer.put_document("timing", {"clock": "CUDA events", "modules": [1, 2]})
+        told = b"Error: rendering failed: No module named 'plotly'"
+        if times_out:
+            raise subprocess.TimeoutExpired(command, 1.0, stderr=told)
+        return subprocess.CompletedProcess(command, 1, stderr=told)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    setting = module("gpu_setting").Setting(torch.device("cpu"), dry=True, keep=kept.append)
+    with pytest.raises(RuntimeError, match="No module named 'plotly'"):
+        analysis.analysis(setting, tmp_path)
+    assert kept[-1]["timing"]["clock"] == "CUDA events"
+    assert kept[-1]["modules"] == 2
+
+
+def test_the_page_lies_beside_the_numbers(
+    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpu, asked = module("gpu"), []
+
+    def apart(name: str, limit: float, hard: float, own: list[str]) -> dict[str, Any]:
+        asked.append(own)
+        return {"found": {"facts": {"name": "NVIDIA H100"}, "dtype": torch.float16}}
+
+    monkeypatch.setattr(gpu, "apart", apart)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    path = tmp_path / "out" / "gpu.json"
+    assert gpu.main(["--only", "tune", "--json", str(path)]) == 0
+    assert asked[-1][-2:] == ["--folder", str(path.parent)]
+    section = json.loads(path.read_text())["sections"]["tune"]
+    assert section["found"]["dtype"] == "torch.float16"
 
 
 def test_everything_that_is_asked_of_the_hardware_has_its_section_and_its_seconds(

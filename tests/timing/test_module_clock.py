@@ -187,13 +187,14 @@ def test_events_come_from_a_pool_and_go_back(monkeypatch: pytest.MonkeyPatch) ->
     recorded: list[object] = []
 
     class Event:
-        def record(self) -> None:
+        def record(self, stream: object) -> None:
             recorded.append(self)
 
         def query(self) -> bool:
             return True
 
     monkeypatch.setattr(clocks, "_event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     clock = clocks.CudaClock(torch.device("cuda:0"), events=1)
     first = clock.mark()
     second = clock.mark()

@@ -112,6 +112,17 @@ def test_each_check_warns(name: str, arguments: tuple[float, float, float, float
     assert [check.name for check in cross_checks(*arguments) if not check.passed] == [name]
 
 
+def test_kernels_that_hardly_run_need_not_show_in_the_counter() -> None:
+    found = cross_checks(0.02, 9.0, 10.0, 0.1, GOOD | {"any_tensor_util_percent": 0.1})
+    assert all(check.passed for check in found)
+
+
+def test_sums_in_fp16_have_a_rate_of_their_own_where_they_are_faster() -> None:
+    assert PEAKS["NVIDIA GeForce RTX 4090"].tflops("fp16 sums") == 330.3
+    hopper = PEAKS["NVIDIA H100 PCIe"]
+    assert hopper.tflops("fp16 sums") == hopper.tflops("fp16")
+
+
 def test_without_nvml_only_the_kernels_are_checked() -> None:
     assert [c.name for c in cross_checks(5.0, 9.0, 10.0, None, None)] == ["kernels within the step"]
 

@@ -81,4 +81,25 @@ def test_nothing_read_is_nothing_said() -> None:
     assert found["sm_clock_median_mhz"] is None
     assert found["throttled_share"] is None
     assert found["energy_per_step_j"] is None
-    assert found["reasons"] == {"gpm": "no"}
+    assert found["reasons"]["gpm"] == "no"
+    assert found["reasons"]["readings"] == "no reading fell into the window of 5.0 s"
+
+
+def test_a_counter_that_went_back_is_no_power() -> None:
+    readings = [reading(at, energy_j=joules) for at, joules in enumerate((1000.0, 5.0, 2000.0))]
+    assert mean_power_w(readings) is None
+
+
+def test_too_few_readings_are_the_reason_for_what_is_missing() -> None:
+    found = summary(Readings([reading(1)]), 0, 5 * SECOND, steps=10)
+    assert found["energy_per_step_j"] is None
+    assert found["reasons"]["energy_per_step"].startswith("1 readings of the energy counter")
+    assert found["reasons"]["gpm"].startswith("no window of the counters lies wholly inside")
+
+
+def test_readings_that_end_early_say_nothing_of_the_window() -> None:
+    """As when the thread fails on the way: power of the first half second is not that of five."""
+    readings = Readings([reading(at / 5) for at in range(3)], {"sampling": "ValueError: a bug"})
+    found = summary(readings, 0, 5 * SECOND, steps=10)
+    assert found["mean_power_w"] is None
+    assert "energy_per_step" in found["reasons"]

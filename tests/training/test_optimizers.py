@@ -34,6 +34,16 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": lambda p: O.RMSprop(p, lr=0.01, momentum=0.5, centered=True, foreach=False),
     "rmsprop_foreach": lambda p: O.RMSprop(p, lr=0.01, foreach=True),
 }
+FURTHER: dict[str, Optimizer] = {
+    "sgd_maximize": lambda p: O.SGD(p, lr=0.01, momentum=0.5, maximize=True),
+    "nadam": lambda p: O.NAdam(p, lr=0.01),
+    "radam": lambda p: O.RAdam(p, lr=0.01),
+    "adamax": lambda p: O.Adamax(p, lr=0.01),
+    "adadelta": lambda p: O.Adadelta(p, lr=0.5),
+    "asgd": lambda p: O.ASGD(p, lr=0.01, t0=2),
+    "rprop": lambda p: O.Rprop(p, lr=0.01),
+    "adafactor": lambda p: O.Adafactor(p, lr=0.01),
+}
 
 
 class Linear(nn.Module):
@@ -106,14 +116,15 @@ def plain(make: Optimizer, parts: bool, steps: int = 8) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("step", [by_step, by_parts])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *FURTHER])
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "paper"])
 def test_with_exact_gradients_masters_are_fp32_training_to_the_bit(
     recipe: str, name: str, step: Step
 ) -> None:
     chosen = Recipe.named(recipe) if recipe != "paper" else static(8)
-    found = masters_after(chosen, OPTIMIZERS[name], step)
-    expected = plain(OPTIMIZERS[name], parts=step is by_parts)
+    make = (OPTIMIZERS | FURTHER)[name]
+    found = masters_after(chosen, make, step)
+    expected = plain(make, parts=step is by_parts)
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
 

@@ -109,6 +109,21 @@ def test_classes_of_the_file_pickle_and_dataclasses_work(write: Write) -> None:
     assert pickle.loads(pickle.dumps(batch)).size == 2
 
 
+def test_a_batch_that_is_a_dict_of_the_file_s_own_keeps_its_type(write: Write) -> None:
+    top = "\n".join(
+        [
+            "import torch",
+            "class Batch(dict):",
+            "    def __getattr__(self, name):",
+            "        return self[name]",
+        ]
+    )
+    batches = "def batches():\n    yield Batch(x=torch.ones(2, 3))"
+    loss = "def loss(model, batch):\n    return model(batch.x).mean()"
+    session = load_workload(write(top=top, batches=batches, loss=loss)).session(0)
+    assert session.loss(next(session.batches())).requires_grad
+
+
 @pytest.mark.parametrize(
     ("source", "missing"),
     [

@@ -6,7 +6,6 @@ first: a place of the model. Working out a hundred places together takes little 
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -26,11 +25,10 @@ def numbers_of(sums: Sums, lengths: npt.NDArray[np.int64]) -> list[dict[str, Any
     """
     with np.errstate(all="ignore"):
         tables = _tables(sums, lengths)
-    rows = {name: table.tolist() for name, table in tables.items()}
-    whys = unmeasured(sums)
+    places = zip(*(_column(name, table) for name, table in tables.items()), strict=True)
     return [
-        {**_row(rows, place), "unmeasured": None} if why is None else {**NOTHING, "unmeasured": why}
-        for place, why in enumerate(whys)
+        {**(dict(zip(tables, place, strict=True)) if why is None else NOTHING), "unmeasured": why}
+        for place, why in zip(places, unmeasured(sums), strict=True)
     ]
 
 
@@ -77,20 +75,12 @@ def _median(values: Doubles) -> Doubles:
     return middle
 
 
-def _row(rows: dict[str, list[Any]], place: int) -> dict[str, Any]:
-    row = {name: values[place] for name, values in rows.items()}
-    return {
-        name: _by_block(value) if name in _BY_BLOCK else _finite(value)
-        for name, value in row.items()
-    }
-
-
-def _by_block(values: list[float]) -> dict[str, float | None]:
-    return dict(zip(_BLOCK_NAMES, map(_finite, values), strict=True))
-
-
-def _finite(value: float) -> float | None:
-    return value if isfinite(value) else None
+def _column(name: str, table: Doubles) -> list[Any]:
+    """One number, or one by block size, for each place; None where it is not finite."""
+    values: list[Any] = np.where(np.isfinite(table), table, np.array(None)).tolist()
+    if name not in _BY_BLOCK:
+        return values
+    return [dict(zip(_BLOCK_NAMES, value, strict=True)) for value in values]
 
 
 _BLOCK_NAMES: Final = tuple(map(str, BLOCKS))

@@ -12,13 +12,7 @@ import torch
 
 from precscope.probes.accumulation.call import Call, Origin, key_of
 from precscope.probes.accumulation.facts import Reduction
-from precscope.probes.accumulation.gather import (
-    fp16,
-    gather,
-    kept_length,
-    places,
-    sampled,
-)
+from precscope.probes.accumulation.gather import fp16, kept_length, sampled
 from precscope.probes.accumulation.native import fp16_accumulated_product
 
 FACTORS = (
@@ -137,8 +131,17 @@ def _addends(a: torch.Tensor, b: torch.Tensor, scales: tuple[float, float]) -> t
     batches, rows, length = a.shape
     columns = b.shape[2]
     flat = sampled(batches * rows * columns)
-    batch, row, column = places(flat, (batches, rows, columns))
-    steps = torch.arange(kept_length(length, len(flat)))
-    left = gather(a, batch * a.stride(0) + row * a.stride(1), steps * a.stride(2))
-    right = gather(b, batch * b.stride(0) + column * b.stride(2), steps * b.stride(1))
-    return fp16(left, scales[0]) * fp16(right, scales[1])
+    kept = kept_length(length, len(flat))
+    column = flat // (rows * columns) * columns + flat % columns
+    left = _rows(a, flat // columns, kept)
+    right = _rows(b.transpose(1, 2), column, kept)
+    return (fp16(left, scales[0]) * fp16(right, scales[1])).t()
+
+
+def _rows(factor: torch.Tensor, numbers: torch.Tensor, kept: int) -> torch.Tensor:
+    """Rows of (B, N, K), numbered through the batches: their first values as float32 (m, kept)."""
+    numbers = numbers.to(factor.device)
+    if len(factor) == 1:
+        return factor.detach()[0, :, :kept].index_select(0, numbers).float()
+    size = factor.shape[1]
+    return factor.detach()[numbers // size, numbers % size, :kept].float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from precscope.probes.accumulation.sums import BLOCKS, Doubles, Floats, Sums, to_half
+from precscope.probes.accumulation.sums import BLOCKS, Doubles, Floats, Sums
 
 
 def reference_sums(addends: Floats) -> Sums:
@@ -15,9 +15,13 @@ def reference_sums(addends: Floats) -> Sums:
     for row in addends.astype(np.float64):
         exact = exact + row
         magnitude, peak = magnitude + abs(row), np.maximum(peak, abs(exact))
-    totals, energies, swamped, walks = (np.stack(column) for column in zip(*half, strict=True))
-    wide = to_half(_wide_sums(addends))
-    return Sums(totals, wide, exact, magnitude, peak, energies, swamped, walks)
+    accumulators, *tallies = (np.stack(column) for column in zip(*half, strict=True))
+    return Sums(
+        accumulators.astype(np.float32),
+        _wide_sums(addends),
+        np.stack((exact, magnitude, peak)),
+        np.stack(tallies, 1),
+    )
 
 
 def half_sums(addends: Floats, block: int) -> tuple[Doubles, Doubles, Doubles, Doubles]:

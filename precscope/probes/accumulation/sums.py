@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,28 +29,64 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums of ``m`` samples.
+    """Sums of ``m`` samples, as the compiled loop leaves them.
+
+    Stacked sums of several places have one dimension more in every array, the first.
 
     Attributes:
-        half: FP16 accumulators per block size, shape (4, m), as float64; may be infinite.
-        wide: float32 accumulators after the one rounding to FP16, shape (m,).
-        exact: float64 sums, shape (m,).
-        magnitude: sum of |p|, shape (m,).
-        peak: largest |partial sum| on the way, in float64, shape (m,).
-        energy: sum of squared block sums s_n, shape (4, m).
-        swamped: the part of ``energy`` with |s_n| < ulp16(a_n) / 2, shape (4, m).
-        walk: sum of (ulp16(a_(n+1)) / 2)^2 over the s_n that are not zero, shape (4, m): what the
-            roundings can add up to.
+        accumulators: last FP16 accumulator per block size, shape (4, m), float32.
+        wide_accumulator: float32 accumulator before the one rounding to FP16, shape (m,).
+        totals: ``exact``, ``magnitude`` and ``peak``, shape (3, m), float64.
+        tallies: per block size ``energy``, ``swamped`` and ``walk``, shape (4, 3, m), float64.
     """
 
-    half: Doubles
-    wide: Doubles
-    exact: Doubles
-    magnitude: Doubles
-    peak: Doubles
-    energy: Doubles
-    swamped: Doubles
-    walk: Doubles
+    accumulators: Floats
+    wide_accumulator: Floats
+    totals: Doubles
+    tallies: Doubles
+
+    @property
+    def half(self) -> Doubles:
+        """FP16 accumulators per block size, shape (4, m), as float64; may be infinite."""
+        return self.accumulators.astype(np.float64)
+
+    @property
+    def wide(self) -> Doubles:
+        """Float32 accumulators after the one rounding to FP16, shape (m,)."""
+        return to_half(self.wide_accumulator)
+
+    @property
+    def exact(self) -> Doubles:
+        """Float64 sums, shape (m,)."""
+        return self.totals[..., 0, :]
+
+    @property
+    def magnitude(self) -> Doubles:
+        """Sum of |p|, shape (m,)."""
+        return self.totals[..., 1, :]
+
+    @property
+    def peak(self) -> Doubles:
+        """Largest |partial sum| on the way, in float64, shape (m,)."""
+        return self.totals[..., 2, :]
+
+    @property
+    def energy(self) -> Doubles:
+        """Sum of squared block sums s_n, shape (4, m)."""
+        return self.tallies[..., 0, :]
+
+    @property
+    def swamped(self) -> Doubles:
+        """The part of ``energy`` with |s_n| < ulp16(a_n) / 2, shape (4, m)."""
+        return self.tallies[..., 1, :]
+
+    @property
+    def walk(self) -> Doubles:
+        """What the roundings can add up to, shape (4, m).
+
+        Sum of (ulp16(a_(n+1)) / 2)^2 over the s_n that are not zero.
+        """
+        return self.tallies[..., 2, :]
 
 
 def sums_of(addends: Floats) -> Sums:
@@ -62,17 +99,19 @@ def sums_of(addends: Floats) -> Sums:
 
     kinds, samples = len(BLOCKS), addends.shape[1]
     halves, wide = np.zeros((kinds, samples), np.float32), np.zeros(samples, np.float32)
-    exact, tallies = np.zeros((3, samples)), np.zeros((kinds, 3, samples))
-    sums()(addends, _BLOCK_SIZES, halves, wide, exact, tallies)
-    return Sums(halves.astype(np.float64), to_half(wide), *exact, *tallies.swapaxes(0, 1))
+    totals, tallies = np.zeros((3, samples)), np.zeros((kinds, 3, samples))
+    sums()(addends, _BLOCK_SIZES, halves, wide, totals, tallies)
+    return Sums(halves, wide, totals, tallies)
 
 
 def stacked(found: Sequence[Sums]) -> Sums:
     """Sums of as many samples each, stacked along a new first dimension."""
-    parts = ([getattr(sums, field.name) for sums in found] for field in fields(Sums))
-    return Sums(*map(np.stack, parts))
+    return Sums(
+        *(np.stack([getattr(sums, field.name) for sums in found]) for field in fields(Sums))
+    )
 
 
+@cache
 def prepare() -> None:
     """Compile, or load, what ``sums_of`` runs: seconds the first time, which are no measurement."""
     sums_of(np.zeros((1, 1), np.float32))

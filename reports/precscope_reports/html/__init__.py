@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from precscope.errors import PrecscopeError
+from precscope_reports.files import write_whole
 
 
 def render(result: dict[str, Any]) -> str:
@@ -25,7 +25,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def write(result: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Render into a file and return its path; the file is replaced whole or not at all.
+    """Render into a file and return its path; the file is there whole, or as it was before.
 
     Raises:
         PrecscopeError: the folder cannot be written to.
@@ -33,30 +33,10 @@ def write(result: dict[str, Any], path: str | os.PathLike[str]) -> Path:
     target, page = Path(path), render(result)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, page)
+        write_whole(target, page)
     except OSError as error:
         raise PrecscopeError(
             f"cannot write the report to {target}: {error.strerror or error}; "
             "choose another place with --output"
         ) from error
     return target
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".html")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        temporary.write_bytes(text.encode("utf-8"))
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    # A temporary file is private to its owner; a report gets the permissions of any new file.
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -143,7 +143,10 @@ def _master_weights(result: Result) -> Html:
         f"{word} {share(part)}" for word, part in rows
     )
     return _drawing(
-        18 * len(rows), bars, label, "kept of the worst update, as the learning rate falls"
+        18 * len(rows),
+        bars,
+        label,
+        "kept of the update that loses most, as the learning rate falls",
     )
 
 

@@ -90,4 +90,5 @@ def _drift(result: Mapping[str, Any]) -> Iterator[str]:
     if drift.get("needs"):
         first, last = drift["needs"][0], drift["needs"][-1]
         moved = f"{power_of_two(first['needed_log2'])} to {power_of_two(last['needed_log2'])}"
-        yield f"Needed loss scale, first to last window: {moved}. {sentence(drift['reason'])}"
+        enough = "Smallest loss scale that is enough, first to last window"
+        yield f"{enough}: {moved}. {sentence(drift['reason'])}"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from precscope_reports.phrases import number, power_of_two, scale, share, verdict_word
+from precscope_reports.phrases import power_of_two, scale, share, verdict_word
 from precscope_reports.terminal.page import Page
 
 SHOWN = 10
@@ -84,9 +84,16 @@ def _row(point: Mapping[str, Any], found: Mapping[str, Any], page: Page) -> tupl
         share(point["l1_lost"]),
         share(point["count_lost"]),
         share(point["overflow"]),
-        number(point["gradient_error"]),
+        _error(point),
     )
     return tuple(page.text(cell, style) for cell in cells)
+
+
+def _error(point: Mapping[str, Any]) -> str:
+    # A probe that ran has a worst parameter, also where its gradient is not finite.
+    if point["gradient_error"] is None and point.get("worst_parameter"):
+        return "overflow"
+    return share(point["gradient_error"])
 
 
 def _legend(found: Mapping[str, Any]) -> str:
@@ -95,4 +102,6 @@ def _legend(found: Mapping[str, Any]) -> str:
         "its own floor the most"
     )
     floor = found["gradient_error_floor"]
-    return f"{legend}; the largest floor is {number(floor)}." if floor else f"{legend}."
+    if not floor:
+        return f"{legend}."
+    return f"{legend}: what FP16 rounding costs at any scale, here up to {share(floor)}."

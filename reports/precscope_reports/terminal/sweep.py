@@ -31,7 +31,7 @@ def scale_sweep(result: Mapping[str, Any], page: Page) -> Iterator[RenderableTyp
     yield page.heading("Scale sweep")
     yield page.text(sentence(sweep["reason"]), "bold")
     yield page.note(_setting(sweep))
-    headers = ("scale", "gradient error", "worst parameter", "final loss", "vs fp32", "skipped")
+    headers = ("scale", "gradient error", "of the worst", "final loss", "vs fp32", "skipped")
     yield page.table(headers, [_row(dose, page) for dose in sweep["doses"]])
     left = len(sweep["planned_log2"]) - len(sweep["doses"])
     if left:
@@ -68,11 +68,13 @@ def _against(dose: Dose) -> str:
 
 
 def _legend(sweep: Mapping[str, Any]) -> Iterator[str]:
-    floor = share(sweep["gradient_error_floor"])
+    floor = sweep["gradient_error_floor"]
+    alone = "Floor: what FP16 rounding costs at any scale"
+    costs = "" if floor is None else f" {alone}, here up to {share(floor)}."
     yield (
-        "Gradient error: relative L2 of all parameters together, and of the one that exceeds its "
-        f"floor the most, on {counted(sweep['batches'], 'batch', 'batches')} of the fp32 run; the "
-        f"largest floor of a parameter is {floor}. {sentence(sweep['recipe'])}"
+        "Gradient error: relative L2 of all parameters together; of the worst: of the one parameter "
+        f"that exceeds its floor the most, on {counted(sweep['batches'], 'batch', 'batches')} of the "
+        f"fp32 run.{costs} {sentence(sweep['recipe'])}"
     )
     if sweep["simulated"]:
         yield "Simulated: FP16 storage with FP32 arithmetic rounded at the store."

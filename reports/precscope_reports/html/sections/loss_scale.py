@@ -9,7 +9,6 @@ from precscope_reports.html.sections.section import Section, chart, nothing
 from precscope_reports.phrases import (
     VERDICT_WORDS,
     counted,
-    number,
     power_of_two,
     scale,
     sentence,
@@ -37,11 +36,19 @@ def _facts(advice: dict[str, Any]) -> Html:
                 "Smallest by histograms alone",
                 typeset(power_of_two(advice["screen_minimum_log2"])),
             ),
-            ("Gradient error floor", esc(share(advice["gradient_error_floor"]))),
+            rounding_alone(advice["gradient_error_floor"]),
             ("Gradient error accepted up to", esc(share(advice["gradient_error_threshold"]))),
             ("Probed on", esc(counted(advice["probe_batches"], "batch", "batches"))),
         ]
     )
+
+
+def rounding_alone(floor: float | None) -> tuple[str, Html]:
+    """The fact that says which gradient error remains whatever the loss scale."""
+    value = esc(share(floor))
+    if floor is not None:
+        value = Html(f"{value}<small>at any loss scale: what FP16 itself costs</small>")
+    return "Gradient error of rounding alone", value
 
 
 def _limit(exponent: int | None, site: str | None) -> Html:
@@ -54,9 +61,10 @@ def _curve(curve: list[dict[str, Any]]) -> Html:
         return nothing("There is no curve: no gradient was observed.")
     label = "What each loss scale loses; the same numbers follow as a table"
     note = typeset(
-        "Gradient error is the relative L2 distance of the worst parameter's real FP16 gradient from "
-        "its FP32 gradient on the same batches. A small net has a floor that no scale removes, so it "
-        "is compared with the floor, never with zero. The shaded window is safe."
+        "Gradient error: how far a real FP16 gradient is from the FP32 gradient of the same batches, "
+        "as a share of it (relative L2), of the worst parameter: the one that exceeds what is accepted "
+        "of it the most. Rounding costs something at every scale, so an error is compared with that, "
+        "never with zero. The shaded window is safe."
     )
     return Html(f'{chart("scale-curve", label, 420)}<p class="note">{note}</p>{_numbers(curve)}')
 
@@ -78,10 +86,17 @@ def _row(point: dict[str, Any]) -> list[Html]:
     error, worst = point["gradient_error"], point["worst_parameter"]
     return [
         typeset(power_of_two(point["log2_scale"])),
-        dash("no probe ran at this scale") if error is None else esc(number(error)),
+        _error(error, worst),
         name(worst) if worst else dash(),
         *(esc(share(point[key])) for key in ("l1_lost", "count_lost", "overflow")),
     ]
+
+
+def _error(error: float | None, worst: str | None) -> Html:
+    if error is not None:
+        return esc(share(error))
+    # A probe that ran has a worst parameter, also where its gradient is not finite.
+    return Html('<strong class="bad">overflow</strong>') if worst else dash("no probe ran here")
 
 
 def _trend(trend: list[dict[str, Any]]) -> Html:

@@ -19,6 +19,11 @@ _SHARES = (
     "below_2_24_fraction",
     "ratio_above_2048_fraction",
 )
+_NOTE = (
+    "Over a window: of the sum of a window's updates. Noise: rounding noise beside the update. Updates "
+    "lost: those that leave the weight as it was. Below 2^-24: those smaller than any FP16 number. "
+    "|w| > 2048 |u|: those too small beside their weight."
+)
 _HEADERS = (
     "Parameter",
     "Master weights",
@@ -75,6 +80,7 @@ def _table(parameters: list[dict[str, Any]]) -> Html:
     return Html(
         f'<h3 class="sub">{esc(caption)}</h3>'
         f"{table(caption, _HEADERS, map(_row, worst), 'parameters')}"
+        f'<p class="note">{typeset(_NOTE)}</p>'
     )
 
 

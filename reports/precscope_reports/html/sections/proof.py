@@ -102,10 +102,10 @@ def _drift(result: dict[str, Any]) -> Html:
     needs = drift.get("needs") or []
     if not needs:
         return Html("")
-    title = '<h4 class="sub">Drift of the needed loss scale</h4>'
+    title = '<h4 class="sub">Drift of the smallest loss scale that is enough</h4>'
     text = f"<p>{typeset(sentence(drift['reason']))}</p>"
-    headers = ("Steps", "#Needed scale", "Set by")
-    rows = table("The loss scale needed over the run", headers, map(_need, needs))
+    headers = ("Steps", "#Smallest scale", "Set by")
+    rows = table("The smallest loss scale that is enough, over the run", headers, map(_need, needs))
     folded = f"<details><summary>{counted(len(needs), 'window')}</summary>{rows}</details>"
     return Html(title + text + folded)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from precscope_reports.html.markup import Html, dash, esc, facts, join, name, table, typeset
+from precscope_reports.html.sections.loss_scale import rounding_alone
 from precscope_reports.html.sections.section import Section, chart, nothing
 from precscope_reports.phrases import (
     count,
@@ -27,6 +28,12 @@ _HEADERS = (
     "Ended",
 )
 
+_NOTE = (
+    "Gradient error: how far a real FP16 gradient is from the FP32 gradient of the same batches, as a "
+    "share of it (relative L2): of all parameters together, and of the worst one, which exceeds what "
+    "is accepted of it the most."
+)
+
 
 def render(result: dict[str, Any]) -> Section:
     """The dose-response curve, its facts, and the same numbers as a table."""
@@ -35,7 +42,8 @@ def render(result: dict[str, Any]) -> Section:
         return Section("sweep", "Scale sweep", "What each loss scale does", _none())
     label = "Gradient error and final loss against the loss scale; a table follows"
     rows = table("What each static loss scale does", _HEADERS, map(_row, sweep["doses"]))
-    body = join([chart("sweep-chart", label, 480), _interrupted(sweep), _facts(sweep), rows])
+    note = Html(f'<p class="note">{esc(_NOTE)}</p>')
+    body = join([chart("sweep-chart", label, 480), note, _interrupted(sweep), _facts(sweep), rows])
     lead = typeset(sentence(sweep["reason"]))
     return Section("sweep", "Scale sweep", "What each loss scale does", body, lead)
 
@@ -58,7 +66,7 @@ def _facts(sweep: dict[str, Any]) -> Html:
             ("Steps at each scale", esc(count(sweep["steps"]))),
             ("Seed", esc(sweep["seed"])),
             ("Final loss of fp32", esc(number(sweep["fp32_final_loss"]))),
-            ("Gradient error floor", esc(share(sweep["gradient_error_floor"]))),
+            rounding_alone(sweep["gradient_error_floor"]),
             ("Probed on", esc(counted(sweep["batches"], "batch", "batches"))),
             ("Trained with", typeset(sweep["recipe"])),
             ("Arithmetic", esc(arithmetic if sweep["simulated"] else sweep["device"])),

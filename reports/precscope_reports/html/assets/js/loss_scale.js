@@ -53,7 +53,7 @@ function levelTraces(left, right) {
     type: "scatter", mode: "lines", name: `${label} ${share(value)}`, x: [left, right],
     y: [value, value], line: { color: css("--quiet"), width: 1.3, dash }, hoverinfo: "skip",
   });
-  return [level(threshold, "accepted up to", "dash"), level(floor, "error floor", "dot")]
+  return [level(threshold, "accepted up to", "dash"), level(floor, "rounding alone", "dot")]
     .filter((trace) => isNumber(trace.y[0]) && trace.y[0] > 0);
 }
 
@@ -70,7 +70,7 @@ function drawCurve() {
     legend: { ...layout().legend, y: 1.09 },
     xaxis: axis({ title: "loss scale", range: [first - 0.7, last + 0.7], showgrid: false,
       ...powerTicks(first, last, isNarrow() ? 6 : 16) }),
-    yaxis: axis({ type: "log", range: [Math.log10(CURVE_FLOOR) - 0.15, Math.log10(worst) + 0.3],
+    yaxis: axis({ title: "share lost, or error", type: "log", range: [Math.log10(CURVE_FLOOR) - 0.15, Math.log10(worst) + 0.3],
       tickvals: [CURVE_FLOOR, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1],
       ticktext: ["0", "10<sup>−4</sup> %", "0.001 %", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"] }),
   }), CONFIG);
@@ -97,5 +97,5 @@ function drawTrend() {
     customdata: y.map(powerOfTwo), hovertemplate: "step %{x}: %{customdata}<extra></extra>" }],
   layout({ height: 220, shapes, annotations, margin: { l: 10, r: 10, t: 10, b: 44 },
     xaxis: axis({ title: "step", showgrid: false }),
-    yaxis: axis({ range: [low, high], ...powerTicks(low, high, 6) }) }), CONFIG);
+    yaxis: axis({ title: "largest gradient", range: [low, high], ...powerTicks(low, high, 6) }) }), CONFIG);
 }

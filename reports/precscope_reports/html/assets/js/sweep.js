@@ -63,7 +63,7 @@ function drawSweep() {
   const range = sweepLossRange(sweep);
   const traces = [...SWEEP_ERRORS.map((curve) => sweepErrorTrace(sweep, curve)), sweepLossTrace(sweep, range)];
   if (isNumber(sweep.floor) && sweep.floor > 0) {
-    traces.push(sweepLevel(sweep, sweep.floor, "error floor", "y", "--quiet"));
+    traces.push(sweepLevel(sweep, sweep.floor, "rounding alone", "y", "--quiet"));
   }
   if (isNumber(sweep.fp32_final_loss)) {
     traces.push(sweepLevel(sweep, sweep.fp32_final_loss, "final loss of fp32", "y2", "--line-1"));
