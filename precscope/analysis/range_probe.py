@@ -7,7 +7,7 @@ whose output is not finite joins those kept in FP32, until none is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -49,25 +49,33 @@ def probe_range(
             none was run.
 
     Returns:
-        ``{"fp32_modules": names found by trying, "finite": bool}``. Not finite: a value overflows
-        outside every module, or in one that is kept in FP32 already.
+        ``{"fp32_modules": names found by trying, "finite": bool}``. A module whose output is not
+        finite in FP32 either, such as a mask of -inf, is passed over. Not finite: a value
+        overflows outside every module, or such a module's values come to where they do harm.
     """
     modules = dict(session.model.named_modules())
     kept = [name for name in fp32_modules if name in modules]
     found: list[str] = []
+    passed_over: set[str] = set()
     known = [] if kept else list(seen)
     for _ in range(MAX_MODULES):
         keep = [modules[name] for name in kept + found]
-        culprit = known.pop() if known else _first_to_break(session, batch, keep)
+        culprit = known.pop() if known else _first_to_break(session, batch, keep, passed_over)
         if culprit is None:
             return {"fp32_modules": found, "finite": True}
-        if culprit == "" or culprit in kept + found:
+        if culprit == "":
             break
-        found.append(culprit)
+        if culprit in kept + found:
+            passed_over.add(culprit)
+            found = [name for name in found if name != culprit]
+        else:
+            found.append(culprit)
     return {"fp32_modules": found, "finite": False}
 
 
-def _first_to_break(session: Session, batch: Any, keep: list[nn.Module]) -> str | None:
+def _first_to_break(
+    session: Session, batch: Any, keep: list[nn.Module], passed_over: Collection[str]
+) -> str | None:
     kind = session.device.type
     islands = Fp32Modules(keep, kind)
     try:
@@ -76,7 +84,7 @@ def _first_to_break(session: Session, batch: Any, keep: list[nn.Module]) -> str 
             torch.no_grad(),
             half_stored(session.model, keep),
             half_on_cpu(),
-            module_breaks(session.model) as broken,
+            module_breaks(session.model, passed_over) as broken,
             torch.autocast(kind, dtype=torch.float16),
         ):
             loss = session.loss(batch)

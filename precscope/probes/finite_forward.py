@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from math import isfinite
 from typing import Any
@@ -14,8 +14,12 @@ from precscope.monitor.tensors import floating_tensors
 
 
 @contextmanager
-def module_breaks(model: nn.Module) -> Iterator[list[str]]:
+def module_breaks(model: nn.Module, passed_over: Collection[str] = ()) -> Iterator[list[str]]:
     """Look at the output of every module inside the block, until the first that is not finite.
+
+    Args:
+        model: whose modules.
+        passed_over: names of modules that are not looked at.
 
     Yields:
         a list that is empty until then: the name of that module, or "" if its inputs were not
@@ -30,7 +34,8 @@ def module_breaks(model: nn.Module) -> Iterator[list[str]]:
 
         return after_forward
 
-    handles = [m.register_forward_hook(look(n)) for n, m in model.named_modules()]
+    looked_at = [(n, m) for n, m in model.named_modules() if n not in passed_over]
+    handles = [module.register_forward_hook(look(name)) for name, module in looked_at]
     try:
         yield broken
     finally:

@@ -136,8 +136,8 @@ def _take_gradients(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.T
     for name, parameter in parameters.items():
         gradient = parameter.grad
         if gradient is not None:
-            strided = gradient.layout is torch.strided
-            taken[name] = gradient if strided else gradient.to_dense()
+            dense = gradient if gradient.layout is torch.strided else gradient.to_dense()
+            taken[name] = torch.view_as_real(dense) if dense.is_complex() else dense
             parameter.grad = None
     return taken
 

@@ -63,11 +63,30 @@ class Overflowing(nn.Module):
         return self.second(self.first(x)).float() * 1e-6
 
 
-@pytest.fixture
-def session() -> Session:
+class Mask(nn.Module):
+    """-inf for all that is to be left out."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full((4, 4), -torch.inf).triu(1) + 0.0 * x.mean()
+
+
+class Masked(Overflowing):
+    """The mask first, then attention-like weights, then what overflows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = Mask()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = self.mask(x).softmax(-1)
+        value: torch.Tensor = super().forward(x @ weights.to(x.dtype))
+        return value
+
+
+def session_of(model: nn.Module) -> Session:
     class Only(Session):
         def __init__(self) -> None:
-            self.model = Overflowing()
+            self.model = model
             self.device = torch.device("cpu")
 
         def batches(self) -> Iterator[Any]:
@@ -80,14 +99,25 @@ def session() -> Session:
     return Only()
 
 
+@pytest.fixture
+def session() -> Session:
+    return session_of(Overflowing())
+
+
+def test_a_mask_of_infinities_hides_no_overflow_behind_it() -> None:
+    session = session_of(Masked())
+    found = range_probe.probe_range(session, next(session.batches()), ())
+    assert found == {"fp32_modules": ["second"], "finite": True}
+
+
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[list[nn.Module]]:
     """The modules kept in FP32 by each forward that is run from now on."""
     run: list[list[nn.Module]] = []
     real = range_probe._first_to_break
 
-    def counted(session: Session, batch: Any, keep: list[nn.Module]) -> str | None:
+    def counted(session: Session, batch: Any, keep: list[nn.Module], over: Any) -> str | None:
         run.append(list(keep))
-        return real(session, batch, keep)
+        return real(session, batch, keep, over)
 
     monkeypatch.setattr(range_probe, "_first_to_break", counted)
     return run

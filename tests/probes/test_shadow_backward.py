@@ -107,3 +107,16 @@ def test_errors_do_not_depend_on_the_other_scales_tried(factor: float) -> None:
     alone = errors_of(factor * 1.1e-7, [3]).error(3, "linear.weight")
     together = errors_of(factor * 1.1e-7, [0, 3, 9]).error(3, "linear.weight")
     assert alone == together
+
+
+def test_a_complex_gradient_counts_with_both_its_parts() -> None:
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+    def loss(_: object) -> torch.Tensor:
+        both = torch.view_as_real(model.get_parameter("weight"))
+        return (both * torch.tensor([3.0, 4.0])).sum()
+
+    found = measure_gradient_errors(model, loss, [0], [0], "cpu")
+    assert found.squares == {"weight": 2 * (3.0**2 + 4.0**2)}
+    assert found.error(0, "weight") == 0.0
