@@ -12,6 +12,8 @@ STEPS = st.integers(0, 2**53)
 COUNTS = st.integers(0, 2**53)
 FLOATS = st.floats()
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+REALS = FLOATS.map(lambda value: value + 0.0)
+"""What a column of SQLite keeps: of a zero not its sign."""
 MAGNITUDES = st.floats(min_value=0.0, allow_nan=False, allow_infinity=False)
 SUMS = st.floats(min_value=0.0, allow_nan=False)
 NAMES = st.text(max_size=30)
@@ -85,7 +87,7 @@ def updates(draw: st.DrawFn) -> UpdateWindow:
     four = draw(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS))
     single = tuple(draw(st.lists(retention_sums(), max_size=4)))
     return UpdateWindow(
-        draw(NAMES), first, last, four[0], four[1], draw(st.none() | FLOATS), four[2], four[3],
+        draw(NAMES), first, last, four[0], four[1], draw(st.none() | REALS), four[2], four[3],
         single, draw(st.none() | retention_sums()),
     )  # fmt: skip
 
@@ -103,8 +105,8 @@ SITES = st.builds(
 STEP_RECORDS = st.builds(
     StepRecord,
     step=STEPS,
-    loss=st.none() | FLOATS,
+    loss=st.none() | REALS,
     gradient_amax=MAGNITUDES,
     gradient_amax_site=st.none() | COUNTS,
-    log2_scale=FINITE,
+    log2_scale=FINITE.map(lambda value: value + 0.0),
 )
