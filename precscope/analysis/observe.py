@@ -20,7 +20,7 @@ WINDOWS = 16
 """Windows of statistics that an analysis aims at: enough to see drift, few enough to draw."""
 
 PROBE_BATCHES = 2
-"""Batches per probed stage of the training."""
+"""Most batches at hand for a stage; where the screen asks for no scale one of them is enough."""
 
 PROBE_LIMITS = {
     "losses of step() after its first update": "probes of scales, ranges and sums take no step:"
